@@ -1,0 +1,1 @@
+"""Both ends of the wire between an IMU board and hypnic."""
