@@ -1,0 +1,386 @@
+"""The detector: samples in, events out, in pieces of any size.
+
+Every partition of the same samples, and every save and restore between them, gives the same rows to the byte.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, Final, Self
+
+import numpy as np
+
+import hypnic
+from hypnic import layout as at
+from hypnic.chunk import ArraySource, Source, as_xyz, check_rate, check_site
+from hypnic.errors import DataError, UsageError
+from hypnic.events import COLUMNS, EVENT_DTYPE, LABELS, RESTS, Events
+from hypnic.filters import highpass, lowpass, pole
+from hypnic.settings import Settings
+
+if TYPE_CHECKING:
+    from numpy.typing import ArrayLike, NDArray
+
+__all__ = ["Detector", "detect"]
+
+_MAGIC: Final = b"hypnic-state\n"
+
+_ROW_COLUMNS: Final = {
+    "score": at.R_SCORE,
+    "peak_g": at.R_PEAK,
+    "prominence": at.R_PROMINENCE,
+    "rise": at.R_RISE,
+    "t90": at.R_T90,
+    "hf_ratio": at.R_HF,
+    "angle_change": at.R_ANGLE,
+    "quiet_before": at.R_QUIET,
+    "interval": at.R_INTERVAL,
+    "sample": at.R_ONSET,
+    "id": at.R_ID,
+    "revision": at.R_REVISION,
+}
+
+
+class Detector:
+    """Finds candidate hypnic jerks in a stream of acceleration.
+
+    Parameters
+    ----------
+    rate : float
+        Sampling rate in Hz, 25 to 1000.
+    site : {"wrist", "mattress"}
+        Where the sensor is.
+    settings : Settings, optional
+        Thresholds; by default the preset of the site.
+
+    Raises
+    ------
+    UsageError
+        If the rate or the site is not supported.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> detector = Detector(rate=100.0)
+    >>> still = np.tile([0.0, 0.0, 1.0], (1000, 1))
+    >>> len(detector.push(still)), len(detector.flush())
+    (0, 0)
+    """
+
+    def __init__(self, rate: float, site: str = "wrist", settings: Settings | None = None) -> None:
+        self._rate = check_rate(rate)
+        self._site = check_site(site)
+        self._settings = Settings.preset(self._site) if settings is None else settings
+        self._floats, self._integers = _state(self._rate, self._settings)
+        self._fresh = self._floats.copy(), self._integers.copy()
+        # numba takes most of a second to import: only who detects pays for it.
+        from hypnic import kernel
+
+        self._run = kernel.run
+        self._finish = kernel.finish
+
+    @property
+    def rate(self) -> float:
+        """Sampling rate in Hz."""
+        return self._rate
+
+    @property
+    def site(self) -> str:
+        """Where the sensor is."""
+        return self._site
+
+    @property
+    def settings(self) -> Settings:
+        """The thresholds in use."""
+        return self._settings
+
+    @property
+    def rest(self) -> str:
+        """Rest state at the newest sample: awake, settling, onset or still."""
+        return RESTS[self._integers[at.I_REST]]
+
+    @property
+    def index(self) -> int:
+        """Number of the next sample, lost ones counted."""
+        return int(self._integers[at.I_INDEX] + self._integers[at.I_GAP])
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """What happened to the samples so far.
+
+        ``received`` were used. ``missing`` were not: told by `gap`, ``invalid`` (NaN, infinite or beyond any
+        sensor's range) or ``stuck`` (held constant for longer than the sensor's own coarseness explains).
+        """
+        counts = self._integers
+        return {
+            "received": int(counts[at.I_RECEIVED]),
+            "missing": int(counts[at.I_MISSING] + counts[at.I_GAP]),
+            "invalid": int(counts[at.I_INVALID]),
+            "stuck": int(counts[at.I_STUCK]),
+        }
+
+    @property
+    def meta(self) -> dict[str, Any]:
+        """How the events are made: version, rate, site, settings."""
+        return {
+            "hypnic_version": hypnic.__version__,
+            "rate": self._rate,
+            "site": self._site,
+            "settings": self._settings.to_dict(),
+        }
+
+    def push(self, xyz: ArrayLike) -> Events:
+        """Take in the next samples.
+
+        Parameters
+        ----------
+        xyz : array_like, shape (n, 3)
+            Acceleration in g, gravity included; any n, none and one included.
+
+        Returns
+        -------
+        Events
+            The rows that these samples brought out: a provisional row (revision 0) soon after an event ends, its
+            final row (revision 1) some seconds later, further revisions where a series shows only afterwards.
+
+        Raises
+        ------
+        DataError
+            If the shape is another, or the values are not real numbers.
+        """
+        return self._table(self.push_rows(xyz))
+
+    def push_rows(self, xyz: ArrayLike) -> NDArray[np.float64]:
+        """Take in samples as `push` does and return the kernel's own rows, with every feature (`hypnic.layout`)."""
+        samples = as_xyz(xyz)
+        taken = self._run(self._floats, self._integers, samples, 0)
+        rows = self._rows()
+        while taken < len(samples):
+            taken = self._run(self._floats, self._integers, samples, taken)
+            rows = np.concatenate([rows, self._rows()])
+        return rows
+
+    def gap(self, missing: int) -> None:
+        """Say that `missing` samples were lost before the next one.
+
+        Raises
+        ------
+        UsageError
+            If `missing` is negative or not a whole number.
+        """
+        if not isinstance(missing, int | np.integer) or missing < 0:
+            raise UsageError(f"gap of {missing!r} samples: a whole number, at least 0, was expected")
+        self._integers[at.I_GAP] += missing
+
+    def flush(self) -> Events:
+        """End the segment: close an open event and return every final row still due.
+
+        Samples may follow; the filters then begin anew, as after a loss.
+        """
+        return self._table(self.flush_rows())
+
+    def flush_rows(self) -> NDArray[np.float64]:
+        """End the segment as `flush` does and return the kernel's own rows."""
+        self._finish(self._floats, self._integers)
+        return self._rows()
+
+    def reset(self) -> None:
+        """Forget everything but the settings."""
+        self._floats[:], self._integers[:] = self._fresh
+
+    def state(self) -> bytes:
+        """Return everything that the next samples' rows depend on; `from_state` goes on from there."""
+        head = {
+            "layout": at.LAYOUT_VERSION,
+            "rate": self._rate,
+            "site": self._site,
+            "settings": self._settings.to_dict(),
+            "floats": len(self._floats),
+            "integers": len(self._integers),
+        }
+        body = json.dumps(head).encode() + b"\n" + self._floats.astype("<f8").tobytes() + self._integers.astype("<i8").tobytes()
+        return _MAGIC + hashlib.sha256(body).digest() + body
+
+    @classmethod
+    def from_state(cls, state: bytes) -> Self:
+        """Return the detector that `state` was taken from.
+
+        Raises
+        ------
+        DataError
+            If the bytes are not such a state, are damaged, or come from another layout of it.
+        """
+        body = state[len(_MAGIC) + 32 :]
+        if not state.startswith(_MAGIC) or hashlib.sha256(body).digest() != state[len(_MAGIC) :][:32]:
+            raise DataError("these bytes are not the saved state of a detector, or are damaged")
+        line, _, arrays = body.partition(b"\n")
+        head = json.loads(line)
+        if head["layout"] != at.LAYOUT_VERSION:
+            raise DataError(
+                f"the saved state has layout {head['layout']}, this version of hypnic has {at.LAYOUT_VERSION}: "
+                "start the detector anew"
+            )
+        detector = cls(head["rate"], head["site"], Settings.from_dict(head["settings"]))
+        split = 8 * head["floats"]
+        detector._floats[:] = np.frombuffer(arrays[:split], "<f8")
+        detector._integers[:] = np.frombuffer(arrays[split:], "<i8")
+        return detector
+
+    def _rows(self) -> NDArray[np.float64]:
+        count = int(self._integers[at.I_OUT_N])
+        self._integers[at.I_OUT_N] = 0
+        return self._floats[at.OUT : at.OUT + count * at.ROW].reshape(count, at.ROW).copy()
+
+    def _table(self, rows: NDArray[np.float64]) -> Events:
+        if not len(rows):
+            return Events(_NO_ROWS, {})
+        return Events(event_rows(rows, self._rate), self.meta)
+
+
+_NO_ROWS: Final = np.empty(0, EVENT_DTYPE)
+
+
+def event_rows(rows: NDArray[np.float64], rate: float) -> NDArray[np.void]:
+    """Return the kernel's own rows, shape (n, `hypnic.layout.ROW`), as rows of the event table."""
+    table = np.empty(len(rows), EVENT_DTYPE)
+    for column in COLUMNS:
+        if column.name in _ROW_COLUMNS:
+            table[column.name] = rows[:, _ROW_COLUMNS[column.name]]
+    table["onset"] = rows[:, at.R_ONSET] / rate
+    table["duration"] = (rows[:, at.R_END] - rows[:, at.R_ONSET]) / rate
+    table["label"] = np.asarray(LABELS)[rows[:, at.R_LABEL].astype(int)]
+    table["rest"] = np.asarray(RESTS)[rows[:, at.R_REST].astype(int)]
+    return table
+
+
+def detect(
+    source: Source | ArrayLike,
+    rate: float | None = None,
+    site: str | None = None,
+    settings: Settings | None = None,
+    progress: Callable[[int], None] | None = None,
+) -> Events:
+    """Find the events of a whole recording.
+
+    Parameters
+    ----------
+    source : Source or array_like, shape (n, 3)
+        A recording, a simulated sleeper, or acceleration in g.
+    rate : float, optional
+        Sampling rate in Hz: needed for an array, otherwise the source's.
+    site : {"wrist", "mattress"}, optional
+        Where the sensor was; by default the source's, for an array the wrist.
+    settings : Settings, optional
+        Thresholds; by default the preset of the site.
+    progress : callable, optional
+        Called with the number of samples done after each chunk, lost ones counted.
+
+    Returns
+    -------
+    Events
+        The last revision of each event, ordered by onset, with the counts of samples in its `meta`.
+
+    Raises
+    ------
+    UsageError
+        If an array comes without a rate, or rate, site or settings are not supported.
+    DataError
+        If the samples have another shape, or are fewer than the warm-up needs.
+    """
+    if not isinstance(source, Source):
+        if rate is None:
+            raise UsageError("an array of samples needs its rate: detect(xyz, rate=100)")
+        source = ArraySource(source, rate, site or "wrist")
+    detector = Detector(source.rate if rate is None else rate, source.site if site is None else site, settings)
+    rows = []
+    for chunk in source:
+        detector.gap(chunk.missing)
+        rows.append(detector.push_rows(chunk.xyz))
+        if progress is not None:
+            progress(detector.index)
+    rows.append(detector.flush_rows())
+    received = detector.counts["received"]
+    needed = math.ceil((detector.settings.warmup + detector.settings.guard) * detector.rate)
+    if received <= needed:
+        raise DataError(
+            f"{received / detector.rate:.1f} s of usable samples: at least {needed / detector.rate:g} s are needed to "
+            "know the background"
+        )
+    table = event_rows(np.concatenate(rows), detector.rate)
+    return Events(table, detector.meta | {"counts": detector.counts}).latest()
+
+
+def _state(rate: float, s: Settings) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
+    """Return the two arrays of a detector that has seen nothing."""
+
+    def samples(seconds: float, least: int = 1) -> int:
+        return max(least, round(seconds * rate))
+
+    block = samples(s.block)
+    period = block / rate
+    ring = 1 << (samples(s.lookback) + 4).bit_length()
+    span = max(1, round(s.background / period))
+    guard = round(s.guard / period)
+    floats = np.zeros(at.RING + at.LANES * ring)
+    integers = np.zeros(at.BIN_RING + guard + span + 1, np.int64)
+
+    high = min(s.band_high, 0.4 * rate)
+    has_hf = s.hf_low <= 0.4 * rate
+    hf = highpass(s.hf_low, rate) if has_hf else (0.0, 0.0, 0.0, 0.0, 0.0)
+    floats[at.FILTERS : at.FILTERS + 15] = [*highpass(s.band_low, rate), *lowpass(high, rate), *hf]
+    for position, value in {
+        at.P_RATE: rate,
+        at.P_SMOOTH: pole(s.smooth, rate),
+        at.P_ON_MIN: s.on_min,
+        at.P_ON_MAX: s.on_max,
+        at.P_ON_SPREAD: s.on_spread,
+        at.P_OFF: s.off,
+        at.P_RELEASE: math.exp(-s.release),
+        at.P_REARM: math.exp(s.rearm),
+        at.P_FLOOR: s.floor_g**2,
+        at.P_FLOOR_STEPS: s.floor_steps,
+        at.P_MAX_G: s.max_g,
+        # Group delay of the low-pass at low frequencies: sqrt(2) / (2 pi corner).
+        at.P_DELAY: math.sqrt(2.0) / (2.0 * math.pi * high) * rate,
+        at.P_POSTURE: s.posture_angle,
+        at.P_REST_ANGLE: s.rest_angle,
+        at.P_SETTLE: s.settle,
+        at.P_STILL: s.still,
+        at.P_WINDOW: s.window,
+        at.P_WAKING: s.waking,
+        at.P_WAKING_KEEP: math.exp(-period / s.waking_decay),
+        at.P_PLM_LOW: s.plm_low,
+        at.P_PLM_HIGH: s.plm_high,
+        at.P_BUSY: 1.0 - math.exp(-period / 60.0),
+        at.P_HAS_HF: float(has_hf),
+        at.P_BLOCK: period,
+        at.S_ON: math.inf,
+        at.S_REARM: math.inf,
+        # Until a difference has been seen, a coarse sensor is assumed.
+        at.S_STEP: 0.05,
+        at.S_FLAT: 0.9,
+    }.items():
+        floats[position] = value
+    for position, count in {
+        at.I_RING: ring,
+        at.I_BLOCK: block,
+        at.I_GUARD: guard,
+        at.I_SPAN: span,
+        at.I_WARMUP: max(1, round(s.warmup / period)),
+        at.I_HANG: samples(s.hang),
+        at.I_LOOKBACK: samples(s.lookback),
+        at.I_MAX_EVENT: samples(s.max_event),
+        at.I_FINAL: samples(s.final_delay),
+        at.I_BRIDGE: samples(s.bridge),
+        at.I_BLANK: samples(s.blank, 0),
+        at.I_STUCK_MIN: samples(0.5),
+        at.I_LONG_GAP: samples(600.0),
+        at.I_REST: RESTS.index("settling"),
+        at.I_WINDOW_END: -1,
+        at.I_EPOCH: max(1, round(5.0 / period)),
+    }.items():
+        integers[position] = count
+    return floats, integers

@@ -1,0 +1,227 @@
+"""Where everything is in the detector's state: one array of floats, one of integers.
+
+A numba function is called fastest with few arrays, and a state of two arrays is saved by copying them.
+The kernel, the labels and the rest state share these positions; nobody else needs them.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+LAYOUT_VERSION: Final = 1
+"""Written into saved state: another version cannot be restored."""
+
+LANES: Final = 4
+"""Three axes and an idle fourth, so that a filter step over the axes is one vector operation."""
+
+# Columns of an event row inside the kernel: those of the event table, and what the labels need besides.
+(
+    R_ONSET,  # sample
+    R_END,  # sample
+    R_PEAK,  # g
+    R_PROMINENCE,  # ln
+    R_RISE,  # s
+    R_T90,  # s
+    R_HF,  # ratio, NaN where the rate is too low
+    R_ANGLE,  # deg
+    R_QUIET,  # s
+    R_INTERVAL,  # s, NaN for the first event
+    R_REST,  # code
+    R_LABEL,  # code
+    R_SCORE,
+    R_ID,
+    R_REVISION,
+    R_EMITTED,  # sample at which the row came out
+    R_LINE,  # share of the band energy along its main direction, 1/3 to 1
+    R_FREQ,  # Hz, mean frequency of the band energy
+    R_SLOW,  # largest slow deviation over peak: how far the limb travelled
+    R_BUSY,  # share of the last minute spent in events, at the onset
+    R_AFTER,  # share of the time until the final row spent in events
+    R_FOLLOW,  # ln, energy of the largest event until the final row, over that of this one
+    R_BURSTS,  # rises of the band energy inside the event
+    R_NOISE,  # ln of the background band energy at the onset
+    R_CUT,  # 1 where a gap or the end of the data cut the event short
+    R_GX,  # g, gravity before the event
+    R_GY,
+    R_GZ,
+    R_MARK,  # bookkeeping of busy time at the end
+    ROW,
+) = range(30)
+
+NOTHING_FOLLOWED: Final = -10.0
+"""Energy (ln, relative to the event) of what followed where nothing did."""
+
+OUT_ROWS: Final = 192
+OUT_FULL: Final = 64
+"""Rows that fit, and at how many the kernel stops to hand them over: one sample can bring the difference."""
+
+PENDING_ROWS: Final = 32
+"""Events that can wait for their final row."""
+
+SERIES_ROWS: Final = 16
+"""Recent events that a series can still revise."""
+
+ENERGY_BINS: Final = 128
+"""Bins of the energy of an open event over time; their width doubles when they are full."""
+
+GRAVITY_BLOCKS: Final = 64
+"""Blocks of mean acceleration that are kept."""
+
+HISTOGRAM_BINS: Final = 800
+HISTOGRAM_LOW: Final = -30.0
+HISTOGRAM_STEP: Final = 0.05
+"""The histogram of ln band energy (g squared): from 1e-13 to 1e4."""
+
+# Parameters, in samples or per-sample weights where they are times.
+(
+    P_RATE,
+    P_SMOOTH,
+    P_ON_MIN,
+    P_ON_MAX,
+    P_ON_SPREAD,
+    P_OFF,
+    P_RELEASE,  # factor of energy
+    P_REARM,  # factor of energy
+    P_FLOOR,  # g squared
+    P_FLOOR_STEPS,
+    P_MAX_G,
+    P_DELAY,  # samples by which the filters delay an onset
+    P_POSTURE,
+    P_REST_ANGLE,
+    P_SETTLE,  # s
+    P_STILL,  # s
+    P_WINDOW,  # s
+    P_WAKING,  # s
+    P_WAKING_KEEP,  # per block
+    P_PLM_LOW,
+    P_PLM_HIGH,
+    P_BUSY,  # weight per block
+    P_HAS_HF,
+    P_BLOCK,  # s
+    P_COUNT,
+) = range(25)
+
+FILTERS: Final = P_COUNT
+"""Coefficients b0, b1, b2, a1, a2 of high-pass, low-pass and the high band."""
+
+# State of the filters, LANES wide each.
+(Z_HIGH1, Z_HIGH2, Z_LOW1, Z_LOW2, Z_HF1, Z_HF2, Z_BAND, Z_BLOCK, Z_LAST) = range(
+    FILTERS + 15, FILTERS + 15 + 9 * LANES, LANES
+)
+SCALARS: Final = Z_LAST + LANES
+
+(
+    S_SMOOTH1,
+    S_ENERGY,
+    S_ON,  # energy that opens an event
+    S_OFF,  # energy below which one dies away
+    S_NOISE,  # ln of the background
+    S_REARM,  # energy that must be passed before the next event
+    S_STEP,  # g, smallest step seen
+    S_FLAT,  # share of samples equal to the one before
+    S_BUSY,  # share of the last minute spent in events
+    S_MAX,  # event: largest smoothed energy
+    S_PEAK,  # event: largest energy of one sample
+    S_SUM,  # event: energy
+    S_HF,  # event: energy of the high band
+    S_DIFF,  # event: energy of the differences
+    S_XX,
+    S_YY,
+    S_ZZ,
+    S_XY,
+    S_XZ,
+    S_YZ,
+    S_SLOW,  # event: largest deviation of a block from gravity before, squared
+    S_VALLEY,  # event: lowest energy since the last burst
+    S_CREST,  # event: highest energy since the last valley
+    S_EVNOISE,
+    S_GX,
+    S_GY,
+    S_GZ,
+    S_EVBUSY,
+    S_MOVED,  # rest: decaying sum of movement, s
+    S_PX,  # rest: posture of the last epoch
+    S_PY,
+    S_PZ,
+    S_EX,  # rest: sum of the current epoch
+    S_EY,
+    S_EZ,
+    SCALARS_END,
+) = range(SCALARS, SCALARS + 36)
+
+BINS: Final = SCALARS_END
+GRAVITY: Final = BINS + ENERGY_BINS
+OUT: Final = GRAVITY + 3 * GRAVITY_BLOCKS
+PENDING: Final = OUT + OUT_ROWS * ROW
+SERIES: Final = PENDING + PENDING_ROWS * ROW
+MODEL: Final = SERIES + SERIES_ROWS * ROW
+MODEL_SIZE: Final = 256
+RING: Final = MODEL + MODEL_SIZE
+"""Band acceleration and high-band energy of the newest samples, LANES wide; its length goes with the rate."""
+
+# Integers.
+(
+    I_INDEX,  # number of the next sample, lost ones counted
+    I_GAP,  # lost samples not yet accounted for
+    I_STARTED,
+    I_RECEIVED,
+    I_INVALID,
+    I_STUCK,
+    I_MISSING,
+    I_RING,  # length of the ring, a power of two
+    I_RING_POS,
+    I_RING_FILL,
+    I_BLOCK,  # samples per block
+    I_BLOCK_FILL,
+    I_BLOCKS,  # blocks since the last break
+    I_GUARD,  # blocks
+    I_SPAN,  # blocks
+    I_WARMUP,  # blocks
+    I_HIST_SEEN,  # blocks written to the ring of bins
+    I_HIST_N,  # values in the histogram
+    I_MED,
+    I_MED_BELOW,
+    I_UPPER,
+    I_UPPER_BELOW,
+    I_HANG,
+    I_LOOKBACK,
+    I_MAX_EVENT,
+    I_FINAL,
+    I_BRIDGE,
+    I_BLANK,
+    I_QUIET_FROM,  # sample after a break from which events may open
+    I_STUCK_RUN,
+    I_STUCK_LIMIT,
+    I_STUCK_MIN,
+    I_LONG_GAP,
+    I_OPEN,
+    I_ONSET,
+    I_LAST_ABOVE,
+    I_PEAK_AT,
+    I_BIN_WIDTH,
+    I_BIN,
+    I_BIN_FILL,
+    I_BURSTS,
+    I_RISING,
+    I_EV_REST,
+    I_PREV_ONSET,
+    I_PREV_END,
+    I_NEXT_ID,
+    I_PENDING_HEAD,
+    I_PENDING_N,
+    I_OUT_N,
+    I_SERIES_N,
+    I_CHAIN,
+    I_BUSY_SUM,  # samples spent in events
+    I_REST,
+    I_LAST_MOVE,  # sample of the last end of a movement
+    I_WINDOW_END,  # sample at which the onset window closes, -1 while stillness is not declared
+    I_EPOCH_FILL,
+    I_EPOCH,
+    I_HAS_POSTURE,
+    I_SCALARS,
+) = range(59)
+
+HISTOGRAM: Final = I_SCALARS
+BIN_RING: Final = HISTOGRAM + HISTOGRAM_BINS
+"""Bins of the newest blocks, guard + span long."""
