@@ -1,5 +1,76 @@
-"""Candidate hypnic jerks (sleep starts) in wrist or mattress acceleration, live or recorded."""
+"""Candidate hypnic jerks (sleep starts) in wrist or mattress acceleration, live or recorded.
+
+>>> import hypnic                                             # doctest: +SKIP
+>>> with hypnic.open("night.h5") as night:                    # doctest: +SKIP
+...     events = hypnic.detect(night)
+>>> events.hypnic_jerks.to_pandas()                           # doctest: +SKIP
+
+A `hypnic_jerk` is a candidate: an accelerometer cannot see sleep stage, and hypnic is not a medical device.
+"""
 
 from __future__ import annotations
 
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from hypnic.chunk import ArraySource, Chunk, Source
+    from hypnic.detector import Detector, detect
+    from hypnic.errors import DataError, HypnicError, UsageError
+    from hypnic.events import Events
+    from hypnic.quality import describe
+    from hypnic.readers import open_recording as open
+    from hypnic.recording import Recorder, Recording
+    from hypnic.settings import Settings
+    from hypnic.simulate import Sleeper
+
 __version__ = "0.1.0"
+
+__all__ = [
+    "ArraySource",
+    "Chunk",
+    "DataError",
+    "Detector",
+    "Events",
+    "HypnicError",
+    "Recorder",
+    "Recording",
+    "Settings",
+    "Sleeper",
+    "Source",
+    "UsageError",
+    "describe",
+    "detect",
+    "open",
+]
+
+# Names are imported when they are first used: importing hypnic must cost nothing that is not needed.
+_HOMES = {
+    "ArraySource": "hypnic.chunk",
+    "Chunk": "hypnic.chunk",
+    "Source": "hypnic.chunk",
+    "Detector": "hypnic.detector",
+    "detect": "hypnic.detector",
+    "DataError": "hypnic.errors",
+    "HypnicError": "hypnic.errors",
+    "UsageError": "hypnic.errors",
+    "Events": "hypnic.events",
+    "describe": "hypnic.quality",
+    "open": "hypnic.readers",
+    "Recorder": "hypnic.recording",
+    "Recording": "hypnic.recording",
+    "Settings": "hypnic.settings",
+    "Sleeper": "hypnic.simulate",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'hypnic' has no attribute {name!r}")
+    room = importlib.import_module(_HOMES[name])
+    value = globals()[name] = getattr(room, "open_recording" if name == "open" else name)
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *__all__])

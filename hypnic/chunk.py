@@ -18,7 +18,17 @@ from hypnic.errors import DataError, UsageError
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
 
-__all__ = ["MAX_RATE", "MIN_RATE", "ArraySource", "Chunk", "Site", "Source", "as_xyz", "check_rate", "check_site"]
+__all__ = [
+    "MAX_RATE",
+    "MIN_RATE",
+    "ArraySource",
+    "Chunk",
+    "Site",
+    "Source",
+    "as_xyz",
+    "check_rate",
+    "check_site",
+]
 
 Site = Literal["wrist", "mattress"]
 
@@ -90,7 +100,9 @@ def check_rate(rate: Any) -> float:
     if not value >= MIN_RATE:
         raise UsageError(f"rate {value:g} Hz is below {MIN_RATE:g} Hz, the least that resolves a jerk")
     if value > MAX_RATE:
-        raise UsageError(f"rate {value:g} Hz is above {MAX_RATE:g} Hz, the most that is supported: resample first")
+        raise UsageError(
+            f"rate {value:g} Hz is above {MAX_RATE:g} Hz, the most that is supported: resample first"
+        )
     return value
 
 
@@ -120,7 +132,10 @@ def as_xyz(samples: ArrayLike) -> NDArray[np.float32]:
     DataError
         If the shape is another, or the values are not real numbers.
     """
-    array = np.asarray(samples)
+    try:
+        array = np.asarray(samples)
+    except ValueError:
+        raise DataError("samples are not (n, 3): the rows are of different lengths") from None
     if array.dtype.kind not in "iufb":
         raise DataError(f"samples of type {array.dtype} are not real numbers")
     if array.ndim == 1 and array.shape[0] == 3:
@@ -128,7 +143,9 @@ def as_xyz(samples: ArrayLike) -> NDArray[np.float32]:
     elif array.size == 0:
         array = array.reshape(0, 3)
     if array.ndim != 2 or array.shape[1] != 3:
-        raise DataError(f"samples of shape {array.shape} are not (n, 3): one row per sample, columns x, y, z in g")
+        raise DataError(
+            f"samples of shape {array.shape} are not (n, 3): one row per sample, columns x, y, z in g"
+        )
     # Values beyond float32 become inf, which the detector counts as invalid: no reason to warn here.
     with np.errstate(over="ignore"):
         return np.ascontiguousarray(array, dtype=np.float32)

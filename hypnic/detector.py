@@ -19,6 +19,7 @@ from hypnic.chunk import ArraySource, Source, as_xyz, check_rate, check_site
 from hypnic.errors import DataError, UsageError
 from hypnic.events import COLUMNS, EVENT_DTYPE, LABELS, RESTS, Events
 from hypnic.filters import highpass, lowpass, pole
+from hypnic.model import load_model
 from hypnic.settings import Settings
 
 if TYPE_CHECKING:
@@ -27,6 +28,9 @@ if TYPE_CHECKING:
 __all__ = ["Detector", "detect"]
 
 _MAGIC: Final = b"hypnic-state\n"
+
+_LONGEST_GAP: Final = 10**12
+"""Samples: 30 years at 1000 Hz."""
 
 _ROW_COLUMNS: Final = {
     "score": at.R_SCORE,
@@ -76,6 +80,7 @@ class Detector:
         self._settings = Settings.preset(self._site) if settings is None else settings
         self._floats, self._integers = _state(self._rate, self._settings)
         self._fresh = self._floats.copy(), self._integers.copy()
+        self._turns: list[tuple[int, int]] = []
         # numba takes most of a second to import: only who detects pays for it.
         from hypnic import kernel
 
@@ -143,8 +148,8 @@ class Detector:
         Returns
         -------
         Events
-            The rows that these samples brought out: a provisional row (revision 0) soon after an event ends, its
-            final row (revision 1) some seconds later, further revisions where a series shows only afterwards.
+            The rows that these samples brought out: a provisional row (revision 0) soon after an event ends,
+            its final row (revision 1) some seconds later, further revisions where a series shows only then.
 
         Raises
         ------
@@ -154,7 +159,7 @@ class Detector:
         return self._table(self.push_rows(xyz))
 
     def push_rows(self, xyz: ArrayLike) -> NDArray[np.float64]:
-        """Take in samples as `push` does and return the kernel's own rows, with every feature (`hypnic.layout`)."""
+        """Take in samples as `push` does and return the kernel's own rows (see `hypnic.layout`)."""
         samples = as_xyz(xyz)
         taken = self._run(self._floats, self._integers, samples, 0)
         rows = self._rows()
@@ -163,16 +168,32 @@ class Detector:
             rows = np.concatenate([rows, self._rows()])
         return rows
 
+    def rest_bouts(self) -> list[dict[str, Any]]:
+        """Return the rest states so far: onset (s), duration (s) and rest of each bout, the last one still open."""
+        onsets = [sample for sample, _ in self._turns]
+        ends = [*onsets[1:], self.index][: len(onsets)]
+        return [
+            {
+                "onset": onset / self._rate,
+                "duration": (end - onset) / self._rate,
+                "rest": RESTS[code],
+            }
+            for onset, end, (_, code) in zip(onsets, ends, self._turns, strict=True)
+            if end > onset
+        ]
+
     def gap(self, missing: int) -> None:
         """Say that `missing` samples were lost before the next one.
 
         Raises
         ------
         UsageError
-            If `missing` is negative or not a whole number.
+            If `missing` is negative, not a whole number, or longer than any recording.
         """
-        if not isinstance(missing, int | np.integer) or missing < 0:
-            raise UsageError(f"gap of {missing!r} samples: a whole number, at least 0, was expected")
+        if not isinstance(missing, int | np.integer) or not 0 <= missing <= _LONGEST_GAP:
+            raise UsageError(
+                f"gap of {missing!r} samples: a whole number from 0 to {_LONGEST_GAP} was expected"
+            )
         self._integers[at.I_GAP] += missing
 
     def flush(self) -> Events:
@@ -190,6 +211,7 @@ class Detector:
     def reset(self) -> None:
         """Forget everything but the settings."""
         self._floats[:], self._integers[:] = self._fresh
+        self._turns = []
 
     def state(self) -> bytes:
         """Return everything that the next samples' rows depend on; `from_state` goes on from there."""
@@ -198,10 +220,16 @@ class Detector:
             "rate": self._rate,
             "site": self._site,
             "settings": self._settings.to_dict(),
+            "rest": self._turns,
             "floats": len(self._floats),
             "integers": len(self._integers),
         }
-        body = json.dumps(head).encode() + b"\n" + self._floats.astype("<f8").tobytes() + self._integers.astype("<i8").tobytes()
+        body = (
+            json.dumps(head).encode()
+            + b"\n"
+            + self._floats.astype("<f8").tobytes()
+            + self._integers.astype("<i8").tobytes()
+        )
         return _MAGIC + hashlib.sha256(body).digest() + body
 
     @classmethod
@@ -220,16 +248,22 @@ class Detector:
         head = json.loads(line)
         if head["layout"] != at.LAYOUT_VERSION:
             raise DataError(
-                f"the saved state has layout {head['layout']}, this version of hypnic has {at.LAYOUT_VERSION}: "
-                "start the detector anew"
+                f"the saved state has layout {head['layout']}, this version of hypnic has "
+                f"{at.LAYOUT_VERSION}: start the detector anew"
             )
         detector = cls(head["rate"], head["site"], Settings.from_dict(head["settings"]))
+        detector._turns = [(sample, code) for sample, code in head["rest"]]
         split = 8 * head["floats"]
         detector._floats[:] = np.frombuffer(arrays[:split], "<f8")
         detector._integers[:] = np.frombuffer(arrays[split:], "<i8")
         return detector
 
     def _rows(self) -> NDArray[np.float64]:
+        turns = int(self._integers[at.I_TURNS])
+        if turns:
+            self._integers[at.I_TURNS] = 0
+            table = self._integers[at.TURNS : at.TURNS + 2 * turns]
+            self._turns += zip(table[::2].tolist(), table[1::2].tolist(), strict=True)
         count = int(self._integers[at.I_OUT_N])
         self._integers[at.I_OUT_N] = 0
         return self._floats[at.OUT : at.OUT + count * at.ROW].reshape(count, at.ROW).copy()
@@ -281,7 +315,8 @@ def detect(
     Returns
     -------
     Events
-        The last revision of each event, ordered by onset, with the counts of samples in its `meta`.
+        The last revision of each event, ordered by onset. Its `meta` holds the counts of samples and the bouts
+        of rest too.
 
     Raises
     ------
@@ -294,7 +329,9 @@ def detect(
         if rate is None:
             raise UsageError("an array of samples needs its rate: detect(xyz, rate=100)")
         source = ArraySource(source, rate, site or "wrist")
-    detector = Detector(source.rate if rate is None else rate, source.site if site is None else site, settings)
+    detector = Detector(
+        source.rate if rate is None else rate, source.site if site is None else site, settings
+    )
     rows = []
     for chunk in source:
         detector.gap(chunk.missing)
@@ -306,11 +343,11 @@ def detect(
     needed = math.ceil((detector.settings.warmup + detector.settings.guard) * detector.rate)
     if received <= needed:
         raise DataError(
-            f"{received / detector.rate:.1f} s of usable samples: at least {needed / detector.rate:g} s are needed to "
-            "know the background"
+            f"{received / detector.rate:.1f} s of usable samples: at least {needed / detector.rate:g} s are "
+            "needed to know the background"
         )
     table = event_rows(np.concatenate(rows), detector.rate)
-    return Events(table, detector.meta | {"counts": detector.counts}).latest()
+    return Events(table, detector.meta | {"counts": detector.counts, "rest": detector.rest_bouts()}).latest()
 
 
 def _state(rate: float, s: Settings) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
@@ -330,13 +367,16 @@ def _state(rate: float, s: Settings) -> tuple[NDArray[np.float64], NDArray[np.in
     high = min(s.band_high, 0.4 * rate)
     has_hf = s.hf_low <= 0.4 * rate
     hf = highpass(s.hf_low, rate) if has_hf else (0.0, 0.0, 0.0, 0.0, 0.0)
-    floats[at.FILTERS : at.FILTERS + 15] = [*highpass(s.band_low, rate), *lowpass(high, rate), *hf]
+    slow = highpass(0.4, 1.0 / period)
+    floats[at.FILTERS : at.FILTERS + 20] = [*highpass(s.band_low, rate), *lowpass(high, rate), *hf, *slow]
+    floats[at.MODEL : at.MODEL + at.MODEL_SIZE] = load_model(s.name).packed()
     for position, value in {
         at.P_RATE: rate,
         at.P_SMOOTH: pole(s.smooth, rate),
         at.P_ON_MIN: s.on_min,
         at.P_ON_MAX: s.on_max,
-        at.P_ON_SPREAD: s.on_spread,
+        at.P_ON_OVER: s.on_over,
+        at.P_LOUD: s.loud,
         at.P_OFF: s.off,
         at.P_RELEASE: math.exp(-s.release),
         at.P_REARM: math.exp(s.rearm),
@@ -349,9 +389,14 @@ def _state(rate: float, s: Settings) -> tuple[NDArray[np.float64], NDArray[np.in
         at.P_REST_ANGLE: s.rest_angle,
         at.P_SETTLE: s.settle,
         at.P_STILL: s.still,
+        at.P_SETTLING: s.settling,
         at.P_WINDOW: s.window,
         at.P_WAKING: s.waking,
         at.P_WAKING_KEEP: math.exp(-period / s.waking_decay),
+        at.P_JERK_SCORE: s.jerk_score,
+        at.P_IMPACT_T90: s.impact_t90,
+        at.P_IMPACT_HF: s.impact_hf,
+        at.P_RHYTHM: s.rhythm,
         at.P_PLM_LOW: s.plm_low,
         at.P_PLM_HIGH: s.plm_high,
         at.P_BUSY: 1.0 - math.exp(-period / 60.0),
@@ -370,6 +415,7 @@ def _state(rate: float, s: Settings) -> tuple[NDArray[np.float64], NDArray[np.in
         at.I_GUARD: guard,
         at.I_SPAN: span,
         at.I_WARMUP: max(1, round(s.warmup / period)),
+        at.I_PATIENCE: max(1, round(s.patience / period)),
         at.I_HANG: samples(s.hang),
         at.I_LOOKBACK: samples(s.lookback),
         at.I_MAX_EVENT: samples(s.max_event),
@@ -379,7 +425,6 @@ def _state(rate: float, s: Settings) -> tuple[NDArray[np.float64], NDArray[np.in
         at.I_STUCK_MIN: samples(0.5),
         at.I_LONG_GAP: samples(600.0),
         at.I_REST: RESTS.index("settling"),
-        at.I_WINDOW_END: -1,
         at.I_EPOCH: max(1, round(5.0 / period)),
     }.items():
         integers[position] = count

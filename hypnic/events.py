@@ -58,15 +58,23 @@ class Column(NamedTuple):
 
 
 COLUMNS: Final = (
-    Column("onset", "f8", "s", 4, "start of the event, from the start of the recording, lost samples counted"),
+    Column(
+        "onset", "f8", "s", 4, "start of the event, from the start of the recording, lost samples counted"
+    ),
     Column("duration", "f8", "s", 4, "from onset until the band energy has died away"),
-    Column("label", "U16", "", 0, "what the event most resembles; a hypnic_jerk is a candidate, not a diagnosis"),
+    Column(
+        "label", "U16", "", 0, "what the event most resembles; a hypnic_jerk is a candidate, not a diagnosis"
+    ),
     Column("score", "f8", "", 4, "how jerk-like the event is, 0 to 1"),
     Column("peak_g", "f8", "g", 5, "largest norm of the band-passed acceleration"),
-    Column("prominence", "f8", "ln", 3, "natural log of the peak band energy over its running background median"),
+    Column(
+        "prominence", "f8", "ln", 3, "natural log of the peak band energy over its running background median"
+    ),
     Column("rise", "f8", "s", 4, "from onset to the largest band-passed acceleration"),
     Column("t90", "f8", "s", 4, "span that holds the middle 90 % of the band energy"),
-    Column("hf_ratio", "f8", "", 5, "energy above 20 Hz over band energy; NaN where the rate is too low to tell"),
+    Column(
+        "hf_ratio", "f8", "", 5, "energy above 20 Hz over band energy; NaN where the rate is too low to tell"
+    ),
     Column("angle_change", "f8", "deg", 2, "angle between gravity before and after the event"),
     Column("quiet_before", "f8", "s", 3, "from the end of the event before, or the start, to this onset"),
     Column("interval", "f8", "s", 3, "from the onset of the event before to this onset; NaN for the first"),

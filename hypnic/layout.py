@@ -35,6 +35,9 @@ LANES: Final = 4
     R_LINE,  # share of the band energy along its main direction, 1/3 to 1
     R_FREQ,  # Hz, mean frequency of the band energy
     R_SLOW,  # largest slow deviation over peak: how far the limb travelled
+    R_LOW,  # largest deviation below the band (0.4 Hz up) over peak: pushing, not ringing
+    R_T50,  # s, span of the middle 50 % of the band energy
+    R_CENTRE,  # s, from onset to the centre of the band energy
     R_BUSY,  # share of the last minute spent in events, at the onset
     R_AFTER,  # share of the time until the final row spent in events
     R_FOLLOW,  # ln, energy of the largest event until the final row, over that of this one
@@ -44,9 +47,12 @@ LANES: Final = 4
     R_GX,  # g, gravity before the event
     R_GY,
     R_GZ,
+    R_RHYTHM,  # spread over mean of the times between bursts, NaN below four bursts
+    R_CHAIN,  # length of the chain of similar events at intervals of a PLM series that ends here
+    R_LINK,  # number, among all final events, of the one before it in the chain, -1 for none
     R_MARK,  # bookkeeping of busy time at the end
     ROW,
-) = range(30)
+) = range(36)
 
 NOTHING_FOLLOWED: Final = -10.0
 """Energy (ln, relative to the event) of what followed where nothing did."""
@@ -58,7 +64,7 @@ OUT_FULL: Final = 64
 PENDING_ROWS: Final = 32
 """Events that can wait for their final row."""
 
-SERIES_ROWS: Final = 16
+SERIES_ROWS: Final = 32
 """Recent events that a series can still revise."""
 
 ENERGY_BINS: Final = 128
@@ -78,7 +84,8 @@ HISTOGRAM_STEP: Final = 0.05
     P_SMOOTH,
     P_ON_MIN,
     P_ON_MAX,
-    P_ON_SPREAD,
+    P_ON_OVER,
+    P_LOUD,
     P_OFF,
     P_RELEASE,  # factor of energy
     P_REARM,  # factor of energy
@@ -90,23 +97,28 @@ HISTOGRAM_STEP: Final = 0.05
     P_REST_ANGLE,
     P_SETTLE,  # s
     P_STILL,  # s
+    P_SETTLING,  # s
     P_WINDOW,  # s
     P_WAKING,  # s
     P_WAKING_KEEP,  # per block
+    P_JERK_SCORE,
+    P_IMPACT_T90,  # s
+    P_IMPACT_HF,
+    P_RHYTHM,
     P_PLM_LOW,
     P_PLM_HIGH,
     P_BUSY,  # weight per block
     P_HAS_HF,
     P_BLOCK,  # s
     P_COUNT,
-) = range(25)
+) = range(31)
 
 FILTERS: Final = P_COUNT
-"""Coefficients b0, b1, b2, a1, a2 of high-pass, low-pass and the high band."""
+"""Coefficients b0, b1, b2, a1, a2 of high-pass, low-pass, the high band, and the blocks' own high-pass."""
 
 # State of the filters, LANES wide each.
-(Z_HIGH1, Z_HIGH2, Z_LOW1, Z_LOW2, Z_HF1, Z_HF2, Z_BAND, Z_BLOCK, Z_LAST) = range(
-    FILTERS + 15, FILTERS + 15 + 9 * LANES, LANES
+(Z_HIGH1, Z_HIGH2, Z_LOW1, Z_LOW2, Z_HF1, Z_HF2, Z_SLOW1, Z_SLOW2, Z_STEP, Z_BLOCK, Z_LAST) = range(
+    FILTERS + 20, FILTERS + 20 + 11 * LANES, LANES
 )
 SCALARS: Final = Z_LAST + LANES
 
@@ -132,6 +144,9 @@ SCALARS: Final = Z_LAST + LANES
     S_XZ,
     S_YZ,
     S_SLOW,  # event: largest deviation of a block from gravity before, squared
+    S_LOW,  # event: largest deviation of a block within 0.4 Hz and the band, squared
+    S_BURST_SUM,  # event: sum of the times between bursts, samples
+    S_BURST_SQUARES,
     S_VALLEY,  # event: lowest energy since the last burst
     S_CREST,  # event: highest energy since the last valley
     S_EVNOISE,
@@ -147,7 +162,7 @@ SCALARS: Final = Z_LAST + LANES
     S_EY,
     S_EZ,
     SCALARS_END,
-) = range(SCALARS, SCALARS + 36)
+) = range(SCALARS, SCALARS + 39)
 
 BINS: Final = SCALARS_END
 GRAVITY: Final = BINS + ENERGY_BINS
@@ -155,7 +170,13 @@ OUT: Final = GRAVITY + 3 * GRAVITY_BLOCKS
 PENDING: Final = OUT + OUT_ROWS * ROW
 SERIES: Final = PENDING + PENDING_ROWS * ROW
 MODEL: Final = SERIES + SERIES_ROWS * ROW
-MODEL_SIZE: Final = 256
+CURVES: Final = 16
+KNOTS: Final = 8
+CURVE: Final = 6 + 2 * KNOTS
+"""One curve of the model: column, whether its logarithm is taken, number of knots, value where missing, middle,
+spread; knots; values."""
+
+MODEL_SIZE: Final = 2 + CURVES * CURVE + CURVES * (CURVES - 1) // 2
 RING: Final = MODEL + MODEL_SIZE
 """Band acceleration and high-band energy of the newest samples, LANES wide; its length goes with the rate."""
 
@@ -178,6 +199,8 @@ RING: Final = MODEL + MODEL_SIZE
     I_SPAN,  # blocks
     I_WARMUP,  # blocks
     I_HIST_SEEN,  # blocks written to the ring of bins
+    I_LOUD,  # blocks in a row that were too loud for the background
+    I_PATIENCE,  # blocks
     I_HIST_N,  # values in the histogram
     I_MED,
     I_MED_BELOW,
@@ -202,6 +225,7 @@ RING: Final = MODEL + MODEL_SIZE
     I_BIN,
     I_BIN_FILL,
     I_BURSTS,
+    I_BURST_AT,
     I_RISING,
     I_EV_REST,
     I_PREV_ONSET,
@@ -211,17 +235,25 @@ RING: Final = MODEL + MODEL_SIZE
     I_PENDING_N,
     I_OUT_N,
     I_SERIES_N,
-    I_CHAIN,
     I_BUSY_SUM,  # samples spent in events
     I_REST,
     I_LAST_MOVE,  # sample of the last end of a movement
-    I_WINDOW_END,  # sample at which the onset window closes, -1 while stillness is not declared
+    I_SETTLED,  # sample at which settling began
+    I_WINDOW_END,  # sample at which the onset window closes, once stillness is declared
     I_EPOCH_FILL,
     I_EPOCH,
     I_HAS_POSTURE,
+    I_TURNS,  # changes of rest not yet handed over
     I_SCALARS,
-) = range(59)
+) = range(63)
 
-HISTOGRAM: Final = I_SCALARS
+TURN_ROWS: Final = 64
+TURN_FULL: Final = 32
+"""Changes of rest that fit, and at how many the kernel stops to hand them over."""
+
+TURNS: Final = I_SCALARS
+"""Changes of rest: sample, code."""
+
+HISTOGRAM: Final = TURNS + 2 * TURN_ROWS
 BIN_RING: Final = HISTOGRAM + HISTOGRAM_BINS
 """Bins of the newest blocks, guard + span long."""

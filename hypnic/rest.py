@@ -11,9 +11,8 @@ from __future__ import annotations
 
 import math
 
-from numba import njit
-
-from hypnic.layout import *  # noqa: F403  (positions in the state: a table, not an interface)
+from hypnic.jit import jit
+from hypnic.layout import *
 
 __all__ = ["advance", "angle", "moved", "restart"]
 
@@ -29,60 +28,77 @@ LONGEST = 10.0
 """Duration (s) beyond which a single movement counts no more: one long turn is not a waking."""
 
 
-@njit(cache=True)
-def restart(F, I):
+@jit
+def restart(F, N):
     """Begin anew: nothing is known of the person but that the recording starts at rest."""
-    I[I_REST] = SETTLING
-    I[I_LAST_MOVE] = I[I_INDEX]
-    I[I_WINDOW_END] = -1
-    I[I_EPOCH_FILL] = 0
-    I[I_HAS_POSTURE] = 0
+    _enter(N, SETTLING, N[I_INDEX])
+    N[I_LAST_MOVE] = N[I_INDEX]
+    N[I_EPOCH_FILL] = 0
+    N[I_HAS_POSTURE] = 0
     F[S_MOVED] = 0.0
     F[S_EX] = F[S_EY] = F[S_EZ] = 0.0
 
 
-@njit(cache=True)
-def moved(F, I, end, duration, angle):
+@jit
+def moved(F, N, end, duration, angle):
     """Take note of an event, from its end (sample), duration (s) and change of angle (deg), that is no jerk."""
     if duration < MOVEMENT and angle < F[P_REST_ANGLE]:
         return
-    I[I_LAST_MOVE] = max(I[I_LAST_MOVE], end)
+    N[I_LAST_MOVE] = max(N[I_LAST_MOVE], end)
     F[S_MOVED] += 2.0 + min(duration, LONGEST)
 
 
-@njit(cache=True)
-def advance(F, I, x, y, z):
+@jit
+def advance(F, N, x, y, z):
     """Go on by one block whose mean acceleration (g) is x, y, z."""
     F[S_MOVED] *= F[P_WAKING_KEEP]
     F[S_EX] += x
     F[S_EY] += y
     F[S_EZ] += z
-    I[I_EPOCH_FILL] += 1
-    if I[I_EPOCH_FILL] >= I[I_EPOCH]:
-        if I[I_HAS_POSTURE] and angle(F[S_EX], F[S_EY], F[S_EZ], F[S_PX], F[S_PY], F[S_PZ]) > F[P_REST_ANGLE]:
-            I[I_LAST_MOVE] = I[I_INDEX]
+    N[I_EPOCH_FILL] += 1
+    if N[I_EPOCH_FILL] >= N[I_EPOCH]:
+        if N[I_HAS_POSTURE] and angle(F[S_EX], F[S_EY], F[S_EZ], F[S_PX], F[S_PY], F[S_PZ]) > F[P_REST_ANGLE]:
+            N[I_LAST_MOVE] = N[I_INDEX]
         F[S_PX], F[S_PY], F[S_PZ] = F[S_EX], F[S_EY], F[S_EZ]
         F[S_EX] = F[S_EY] = F[S_EZ] = 0.0
-        I[I_EPOCH_FILL] = 0
-        I[I_HAS_POSTURE] = 1
+        N[I_EPOCH_FILL] = 0
+        N[I_HAS_POSTURE] = 1
 
-    quiet = (I[I_INDEX] - I[I_LAST_MOVE]) / F[P_RATE]
-    if F[S_MOVED] > F[P_WAKING]:
-        I[I_REST] = AWAKE
-        I[I_WINDOW_END] = -1
-    elif I[I_REST] == AWAKE:
+    quiet = (N[I_INDEX] - N[I_LAST_MOVE]) / F[P_RATE]
+    now = N[I_INDEX]
+    state = N[I_REST]
+    if state == AWAKE:
         if quiet >= F[P_SETTLE]:
-            I[I_REST] = SETTLING
-    elif I[I_REST] == SETTLING:
-        if quiet >= F[P_STILL]:
-            I[I_REST] = ONSET
-            I[I_WINDOW_END] = I[I_INDEX] + int(F[P_WINDOW] * F[P_RATE])
-    elif I[I_REST] == ONSET and I[I_INDEX] >= I[I_WINDOW_END]:
-        I[I_REST] = STILL
+            # What woke is over; the same again, not the rest of it, would be another waking.
+            F[S_MOVED] = 0.0
+            _enter(N, SETTLING, now)
+    elif F[S_MOVED] > F[P_WAKING]:
+        _enter(N, AWAKE, now)
+    elif state == SETTLING:
+        # One who stirs every few minutes all night is not settling all night.
+        if quiet >= F[P_STILL] or (now - N[I_SETTLED]) / F[P_RATE] >= F[P_SETTLING]:
+            _enter(N, ONSET, now)
+            N[I_WINDOW_END] = now + int(F[P_WINDOW] * F[P_RATE])
+    elif state == ONSET and now >= N[I_WINDOW_END]:
+        _enter(N, STILL, now)
 
 
-@njit(cache=True)
+@jit
+def _enter(N, state, sample):
+    """Change to another state and note when."""
+    N[I_REST] = state
+    if state == SETTLING:
+        N[I_SETTLED] = sample
+    turn = TURNS + 2 * N[I_TURNS]
+    N[I_TURNS] += 1
+    N[turn] = sample
+    N[turn + 1] = state
+
+
+@jit
 def angle(ax, ay, az, bx, by, bz):
     """Return the angle (deg) between two vectors, 0 where one has no length."""
     cx, cy, cz = ay * bz - az * by, az * bx - ax * bz, ax * by - ay * bx
-    return math.degrees(math.atan2(math.sqrt(cx * cx + cy * cy + cz * cz), ax * bx + ay * by + az * bz))
+    # The zero turns a product of -0.0 into 0.0, whose angle is 0 and not 180 degrees.
+    dot = ax * bx + ay * by + az * bz + 0.0
+    return math.degrees(math.atan2(math.sqrt(cx * cx + cy * cy + cz * cz), dot))

@@ -24,9 +24,12 @@ from hypnic.errors import UsageError
 __all__ = ["PRESETS", "Settings"]
 
 
-def _setting(default: Any, unit: str, meaning: str, source: str, low: float = 0.0, high: float = math.inf) -> Any:
+def _setting(
+    default: Any, unit: str, meaning: str, source: str, low: float = 0.0, high: float = math.inf
+) -> Any:
     return field(
-        default=default, metadata={"unit": unit, "meaning": meaning, "source": source, "low": low, "high": high}
+        default=default,
+        metadata={"unit": unit, "meaning": meaning, "source": source, "low": low, "high": high},
     )
 
 
@@ -48,19 +51,39 @@ class Settings:
         12.0, "Hz", "upper corner of the jerk band, at most 0.4 x rate", "energy at 2-9 Hz (S)", 6.0, 40.0
     )
     hf_low: float = _setting(
-        20.0, "Hz", "corner above which energy speaks for a tap; unused above 0.4 x rate", "taps (S)", 13.0, 200.0
+        20.0,
+        "Hz",
+        "corner above which energy speaks for a tap; unused above 0.4 x rate",
+        "taps (S)",
+        13.0,
+        200.0,
     )
-    smooth: float = _setting(0.06, "s", "time constant of each of two smoothing poles of the energy", "S", 0.01, 0.5)
+    smooth: float = _setting(
+        0.06, "s", "time constant of each of two smoothing poles of the energy", "S", 0.01, 0.5
+    )
     block: float = _setting(0.1, "s", "interval of background and rest updates", "cost", 0.05, 0.5)
     background: float = _setting(
         30.0, "s", "span of the running median of log energy", "15-30 s work, 60 s is worse (S)", 5.0, 120.0
     )
     guard: float = _setting(1.0, "s", "newest part that the background leaves out", "S", 0.0, 10.0)
-    warmup: float = _setting(5.0, "s", "background needed before the first event", "50 values of a median", 1.0, 60.0)
+    warmup: float = _setting(
+        5.0, "s", "background needed before the first event", "50 values of a median", 1.0, 60.0
+    )
     on_min: float = _setting(1.6, "ln", "least prominence that opens an event", "S", 0.5, 10.0)
-    on_max: float = _setting(2.5, "ln", "prominence that always opens an event", "S", 0.5, 10.0)
-    on_spread: float = _setting(
-        6.0, "", "prominence needed, in spreads (upper quartile - median) of the background", "S", 0.0, 50.0
+    on_over: float = _setting(
+        1.2,
+        "ln",
+        "rise over the upper tenth of the background that opens an event: heartbeats raise it",
+        "S",
+        0,
+        10,
+    )
+    on_max: float = _setting(4.5, "ln", "prominence that always opens an event", "S", 0.5, 10.0)
+    loud: float = _setting(
+        5.0, "ln", "prominence beyond which energy is movement, not background", "S", 1.0, 20.0
+    )
+    patience: float = _setting(
+        20.0, "s", "such energy for longer is background all the same", "S", 1.0, 120.0
     )
     off: float = _setting(1.0, "ln", "prominence below which an event dies away", "S", 0.0, 10.0)
     release: float = _setting(
@@ -70,47 +93,105 @@ class Settings:
     rearm: float = _setting(
         1.5, "ln", "rise from the lowest energy since the last event that opens the next", "S", 0.1, 10.0
     )
-    floor_g: float = _setting(0.006, "g", "band amplitude (root of smoothed energy) that opens an event", "S", 0.0, 1.0)
+    floor_g: float = _setting(
+        0.006, "g", "band amplitude (root of smoothed energy) that opens an event", "S", 0.0, 1.0
+    )
     floor_steps: float = _setting(
         0.75, "", "the same floor in sensor steps: coarse steps look like jerks", "S", 0.0, 10.0
     )
-    lookback: float = _setting(1.0, "s", "farthest that an onset is traced back from the trigger", "S", 0.1, 1.5)
-    max_event: float = _setting(60.0, "s", "an event still open after this is closed", "movements last 1-45 s", 5.0, 600.0)
-    final_delay: float = _setting(4.0, "s", "from an event's end to its final row", "arousal may follow a jerk", 0.5, 8.0)
-    bridge: float = _setting(0.05, "s", "loss that the filters run across (at least one sample)", "S", 0.0, 0.2)
-    blank: float = _setting(0.5, "s", "time after a longer loss in which no event opens", "filter settling", 0.0, 5.0)
-    max_g: float = _setting(64.0, "g", "a sample beyond this is invalid", "no sensor of this use reaches it", 2.0, 1e4)
-    posture_angle: float = _setting(15.0, "deg", "change of gravity that makes a movement a posture shift", "S", 0.1, 180)
-    rest_angle: float = _setting(
-        5.0, "deg", "posture change between 5 s epochs that ends quiet; 180 to ignore", "van Hees 2015", 0.5, 180.0
+    lookback: float = _setting(
+        1.0, "s", "farthest that an onset is traced back from the trigger", "S", 0.1, 1.5
     )
-    settle: float = _setting(60.0, "s", "quiet after movement until a person settles", "assumed", 5.0, 1800.0)
+    max_event: float = _setting(
+        60.0, "s", "an event still open after this is closed", "movements last 1-45 s", 5.0, 600.0
+    )
+    final_delay: float = _setting(
+        4.0, "s", "from an event's end to its final row", "arousal may follow a jerk", 0.5, 8.0
+    )
+    bridge: float = _setting(
+        0.05, "s", "loss that the filters run across (at least one sample)", "S", 0.0, 0.2
+    )
+    blank: float = _setting(
+        0.5, "s", "time after a longer loss in which no event opens", "filter settling", 0.0, 5.0
+    )
+    max_g: float = _setting(
+        64.0, "g", "a sample beyond this is invalid", "no sensor of this use reaches it", 2.0, 1e4
+    )
+    posture_angle: float = _setting(
+        15.0, "deg", "change of gravity that makes a movement a posture shift", "S", 0.1, 180
+    )
+    rest_angle: float = _setting(
+        5.0,
+        "deg",
+        "posture change between 5 s epochs that ends quiet; 180 to ignore",
+        "van Hees 2015",
+        0.5,
+        180.0,
+    )
+    settle: float = _setting(20.0, "s", "quiet after movement until a person settles", "S", 5.0, 1800.0)
     still: float = _setting(
-        300.0, "s", "quiet until stillness is declared", "5 min without posture change, van Hees 2015", 30.0, 3600.0
+        300.0,
+        "s",
+        "quiet until stillness is declared",
+        "5 min without posture change, van Hees 2015",
+        30.0,
+        3600.0,
+    )
+    settling: float = _setting(
+        600.0, "s", "longest settling: stillness is then declared all the same", "S", 60.0, 7200.0
     )
     window: float = _setting(
-        1200.0, "s", "onset window past declared stillness", "actigraphy calls sleep 9-20 min early", 60.0, 7200.0
+        1200.0,
+        "s",
+        "onset window past declared stillness",
+        "actigraphy calls sleep 9-20 min early",
+        60.0,
+        7200.0,
     )
     waking: float = _setting(
-        20.0, "s", "decaying sum of movement that means awake", "longer than one turn in sleep (S)", 1.0, 600.0
+        20.0,
+        "s",
+        "decaying sum of movement that means awake",
+        "longer than one turn in sleep (S)",
+        1.0,
+        600.0,
     )
     waking_decay: float = _setting(240.0, "s", "time constant of that sum", "S", 10.0, 3600.0)
-    plm_low: float = _setting(10.0, "s", "shortest onset-to-onset interval in a PLM series", "WASM 2016; AASM: 5", 1, 30)
-    plm_high: float = _setting(90.0, "s", "longest onset-to-onset interval in a PLM series", "WASM 2016, AASM", 30, 200)
+    jerk_score: float = _setting(
+        0.45, "", "score from which an event is labelled a jerk", "best F1 (S)", 0.0, 1.0
+    )
+    impact_t90: float = _setting(0.14, "s", "an event shorter than this is an impact", "taps (S)", 0.0, 1.0)
+    impact_hf: float = _setting(
+        0.35, "", "an event with more energy above 20 Hz is an impact", "taps (S)", 0.0, 100.0
+    )
+    rhythm: float = _setting(
+        0.3, "", "spread over mean of the times between bursts of a rhythmic train", "S", 0.0, 2.0
+    )
+    plm_low: float = _setting(
+        10.0, "s", "shortest onset-to-onset interval in a PLM series", "WASM 2016; AASM: 5", 1, 30
+    )
+    plm_high: float = _setting(
+        90.0, "s", "longest onset-to-onset interval in a PLM series", "WASM 2016, AASM", 30, 200
+    )
 
     def __post_init__(self) -> None:
         for item in dataclasses.fields(self):
             value = getattr(self, item.name)
             if item.name == "name":
-                if not isinstance(value, str):
-                    raise UsageError(f"setting name = {value!r} is not text")
+                if value not in PRESETS:
+                    raise UsageError(f"setting name = {value!r} is no preset: use {', '.join(PRESETS)}")
                 continue
             low, high, unit = item.metadata["low"], item.metadata["high"], item.metadata["unit"]
             if isinstance(value, bool) or not isinstance(value, int | float) or not low <= value <= high:
-                raise UsageError(f"setting {item.name} = {value!r} is not a number from {low:g} to {high:g} {unit}".rstrip())
+                limits = f"from {low:g} to {high:g} {unit}".rstrip()
+                raise UsageError(f"setting {item.name} = {value!r} is not a number {limits}")
             object.__setattr__(self, item.name, float(value))
         if self.on_max < self.on_min:
             raise UsageError(f"setting on_max = {self.on_max:g} is below on_min = {self.on_min:g}")
+        if self.warmup > self.background:
+            raise UsageError(
+                f"setting warmup = {self.warmup:g} s is longer than background = {self.background:g} s"
+            )
         if self.off >= self.on_min:
             raise UsageError(f"setting off = {self.off:g} is not below on_min = {self.on_min:g}")
 
@@ -174,7 +255,9 @@ class Settings:
     @classmethod
     def describe(cls) -> list[dict[str, Any]]:
         """Return name, default, unit, meaning, source and limits of every setting."""
-        return [{"name": item.name, "default": item.default, **item.metadata} for item in dataclasses.fields(cls)]
+        return [
+            {"name": item.name, "default": item.default, **item.metadata} for item in dataclasses.fields(cls)
+        ]
 
 
 PRESETS: Final[dict[str, dict[str, float]]] = {

@@ -1,0 +1,447 @@
+"""The `hypnic` command.
+
+Exit status: 0 done, 1 something about the data (a damaged file, a full disk), 2 something about the words
+(an unknown option, a rate below 25 Hz), 130 interrupted. Errors are one line on stderr.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import typer
+
+from hypnic import __version__
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from hypnic.events import Events
+    from hypnic.readers import BaseRecording
+    from hypnic.settings import Settings
+
+__all__ = ["app", "main"]
+
+Format = Literal["table", "csv", "tsv", "json", "jsonl"]
+Site = Literal["wrist", "mattress"]
+Units = Literal["g", "mg", "m/s2"]
+
+_LONG = 5_000_000
+"""Samples from which a progress bar is worth its room."""
+
+app = typer.Typer(
+    name="hypnic",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+    help="Find candidate hypnic jerks (sleep starts) in wrist or mattress acceleration. A sensor cannot see sleep "
+    "stage: what is found are candidates. Not a medical device.",
+)
+
+SiteOption = Annotated[Site | None, typer.Option(help="Where the sensor was; by default as the file says.")]
+RateOption = Annotated[float | None, typer.Option(help="Sampling rate in Hz, where the file does not say.")]
+DatasetOption = Annotated[str | None, typer.Option(help="HDF5: name of the data set.")]
+ScaleOption = Annotated[float | None, typer.Option(help="Units per number in the file.")]
+UnitsOption = Annotated[Units | None, typer.Option(help="What a number times the scale is in.")]
+ColumnsOption = Annotated[str | None, typer.Option(help="Text: columns x,y,z by name or number from 0.")]
+TimeOption = Annotated[
+    str | None, typer.Option("--time", help="Text: column of time stamps by name or number.")
+]
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        print(f"hypnic {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _root(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
+    return
+
+
+@app.command()
+def detect(
+    files: Annotated[list[Path], typer.Argument(help="Recordings: HDF5, delimited text, Empatica ACC.csv.")],
+    format: Annotated[
+        Format | None,
+        typer.Option(help="By default as the ending of -o says; a table on a terminal, csv into a pipe."),
+    ] = None,
+    output: Annotated[
+        Path | None, typer.Option("-o", "--output", help="File to write to; a folder for several recordings.")
+    ] = None,
+    labels: Annotated[
+        str | None,
+        typer.Option(help="Only these labels, with commas between; jerks and all are short for their like."),
+    ] = None,
+    site: SiteOption = None,
+    rate: RateOption = None,
+    dataset: DatasetOption = None,
+    scale: ScaleOption = None,
+    units: UnitsOption = None,
+    columns: ColumnsOption = None,
+    time: TimeOption = None,
+    settings: Annotated[Path | None, typer.Option(help="TOML file of settings.")] = None,
+    write_events: Annotated[
+        bool, typer.Option("--write-events", help="Put the events into the HDF5 night itself.")
+    ] = False,
+) -> None:
+    """Find the events in recordings.
+
+    One row an event, its last revision. A table shows the jerks and counts the rest; csv, tsv, json and jsonl
+    hold every event unless --labels says otherwise. With several files each gets one line, and a damaged one
+    does not stop the others.
+    """
+    from hypnic.errors import DataError, UsageError
+
+    several = len(files) > 1
+    if several and output is None and format not in (None, "table"):
+        raise UsageError("several recordings give several tables: name a folder for them with -o")
+    if several and output is not None and output.suffix:
+        raise UsageError(f"-o {output}: several recordings need a folder, this looks like a file")
+    fmt = format or _format_of(output, several)
+    wanted = _labels(labels, fmt)
+    failed = 0
+    for path in files:
+        try:
+            with _open(path, dataset, rate, scale, units, site, columns, time) as recording:
+                found = _detect(
+                    recording, _settings(settings, recording.site), str(path) if several else None
+                )
+                if write_events:
+                    _write_events(recording, found)
+                damage = [_damage_line(recording)] if recording.damage else []
+                start = recording.start
+        except (DataError, OSError) as error:
+            failed += 1
+            _complain(error, None if str(path) in str(error) else path)
+            continue
+        shown = found.label(*wanted) if wanted else found
+        if output is not None:
+            target = output / f"{path.stem}.{fmt}" if several else output
+            target.parent.mkdir(parents=True, exist_ok=True)
+            shown.write(target, fmt)
+        elif fmt == "table" and not several:
+            _show(shown, start)
+        elif not several:
+            sys.stdout.write(shown.to_text(fmt))
+        if several or (fmt == "table" and output is None):
+            print(f"{path}: {_summary(found)}")
+        for line in damage:
+            failed += 1
+            print(f"hypnic: {path}: {line}", file=sys.stderr)
+    if failed:
+        if several:
+            print(f"hypnic: {failed} of {len(files)} recordings failed or are damaged", file=sys.stderr)
+        raise typer.Exit(1)
+
+
+@app.command()
+def info(
+    file: Annotated[Path, typer.Argument(help="A recording.")],
+    json: Annotated[bool, typer.Option("--json", help="As JSON.")] = False,
+    site: SiteOption = None,
+    rate: RateOption = None,
+    dataset: DatasetOption = None,
+    scale: ScaleOption = None,
+    units: UnitsOption = None,
+    columns: ColumnsOption = None,
+    time: TimeOption = None,
+) -> None:
+    """Say what a recording is: rate, length, gaps, range, noise, rest, and what looks wrong."""
+    from hypnic.errors import DataError
+    from hypnic.quality import describe
+
+    with _open(file, dataset, rate, scale, units, site, columns, time) as recording:
+        facts = describe(recording)
+        try:
+            found = _detect(recording, None, None)
+            facts["rest"] = found.meta["rest"]
+            facts["events"] = {label: n for label, n in found.counts().items() if n}
+        except DataError as error:
+            facts["rest"], facts["events"] = [], {}
+            facts["warnings"].append(str(error))
+    if json:
+        import json as as_json
+
+        print(as_json.dumps(facts, indent=1))
+    else:
+        _show_facts(facts)
+
+
+@app.command()
+def simulate(
+    output: Annotated[Path, typer.Argument(help="HDF5 night to make.")],
+    hours: Annotated[float, typer.Option(help="Length of the night.")] = 8.0,
+    rate: Annotated[float, typer.Option(help="Sampling rate in Hz.")] = 100.0,
+    site: Annotated[Site, typer.Option(help="Where the sensor is.")] = "wrist",
+    seed: Annotated[int, typer.Option(help="Which sleeper and which night.")] = 1,
+    sensor: Annotated[str | None, typer.Option(help="Model of the sensor; drawn by default.")] = None,
+    jerks: Annotated[int | None, typer.Option(help="Number of jerks; drawn by default.")] = None,
+    faults: Annotated[
+        bool, typer.Option("--faults", help="Let the sensor and its logger fail now and then.")
+    ] = False,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an existing file.")] = False,
+) -> None:
+    """Make a simulated night with known jerks; the truth is in its annotations.
+
+    An assumed mechanical model with wide parameters, not human data.
+    """
+    from hypnic.events import JERKS
+    from hypnic.simulate import Sleeper, write
+
+    sleeper = Sleeper(site, hours, rate, seed, sensor=sensor, faults=faults, jerks=jerks)
+    write(output, sleeper, overwrite=overwrite)
+    known = sum(str(label) in JERKS for label in sleeper.truth["label"])
+    print(
+        f"{output}: simulated {site} night, {hours:g} h at {rate:g} Hz, {sleeper.sensor}, seed {seed}: "
+        f"{known} jerks among {len(sleeper.truth)} events"
+    )
+
+
+def _open(
+    path: Path,
+    dataset: str | None,
+    rate: float | None,
+    scale: float | None,
+    units: str | None,
+    site: str | None,
+    columns: str | None,
+    time: str | None,
+) -> BaseRecording:
+    from hypnic.readers import open_recording
+
+    return open_recording(
+        path,
+        dataset=dataset,
+        rate=rate,
+        scale=scale,
+        units=units,
+        site=site,
+        columns=columns,
+        time_column=time,
+    )
+
+
+def _settings(path: Path | None, site: str) -> Settings | None:
+    from hypnic.settings import Settings
+
+    return None if path is None else Settings.from_toml(path, site)
+
+
+def _detect(recording: BaseRecording, settings: Settings | None, name: str | None) -> Events:
+    from hypnic.detector import detect
+
+    with _progress(recording.n_total, name or recording.path.name) as progress:
+        return detect(recording, settings=settings, progress=progress)
+
+
+@contextmanager
+def _progress(total: int, name: str) -> Iterator[Callable[[int], None] | None]:
+    """Show how far a long recording is, on stderr, where that is a terminal."""
+    if total < _LONG or not sys.stderr.isatty():
+        yield None
+        return
+    from rich.console import Console
+    from rich.progress import Progress
+
+    with Progress(console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task(name, total=total)
+        yield lambda done: bar.update(task, completed=done)
+
+
+def _write_events(recording: BaseRecording, found: Events) -> None:
+    from hypnic.errors import DataError
+    from hypnic.recording import Recording
+
+    if not isinstance(recording, Recording):
+        raise DataError(f"{recording.path}: only an HDF5 night can take its events: use -o")
+    recording.write_events(found)
+
+
+def _format_of(output: Path | None, several: bool) -> Format:
+    from hypnic.errors import UsageError
+    from hypnic.events import FORMATS
+
+    if output is not None and not several:
+        ending = output.suffix.lstrip(".").lower()
+        if ending not in FORMATS:
+            raise UsageError(f"-o {output}: give it one of the endings {', '.join(FORMATS)}, or a --format")
+        return ending  # type: ignore[return-value]  # one of FORMATS
+    if output is not None:
+        return "csv"
+    return "table" if several or sys.stdout.isatty() else "csv"
+
+
+def _labels(labels: str | None, fmt: str) -> tuple[str, ...]:
+    """Return the labels to show; none for all."""
+    from hypnic.errors import UsageError
+    from hypnic.events import JERKS, LABELS
+
+    words = [word.strip() for word in (labels or ("jerks" if fmt == "table" else "all")).split(",")]
+    if "all" in words:
+        return ()
+    wanted = [label for word in words for label in (JERKS if word == "jerks" else (word,))]
+    for label in wanted:
+        if label not in LABELS:
+            raise UsageError(f"label {label!r} is unknown: use {', '.join(LABELS)}, jerks or all")
+    return tuple(wanted)
+
+
+def _summary(found: Events) -> str:
+    from hypnic.events import JERKS
+
+    counts = found.counts()
+    jerks = ", ".join(f"{counts[label]} {label}" for label in JERKS)
+    others = ", ".join(f"{n} {label}" for label, n in counts.items() if n and label not in JERKS)
+    samples = found.meta["counts"]
+    hours = samples["received"] / found.meta["rate"] / 3600
+    lost = f"; {samples['missing']} samples lost" if samples["missing"] else ""
+    return f"{hours:.2f} h: {jerks} (candidates); {others or 'nothing else'}{lost}"
+
+
+def _damage_line(recording: BaseRecording) -> str:
+    lost = sum(found.missing for found in recording.damage)
+    return (
+        f"damaged: {lost} samples could not be read and were taken as missing ({recording.damage[0].reason})"
+    )
+
+
+def _show(found: Events, start: float) -> None:
+    """Print events as a table for people."""
+    from rich.box import SIMPLE_HEAD
+    from rich.console import Console
+    from rich.table import Table
+
+    if not len(found):
+        return
+    table = Table(box=SIMPLE_HEAD, pad_edge=False)
+    for title in (
+        "time",
+        "label",
+        "score",
+        "peak",
+        "duration",
+        "prominence",
+        "angle",
+        "quiet before",
+        "rest",
+    ):
+        table.add_column(
+            title, justify="left" if title in ("time", "label", "rest") else "right", no_wrap=True
+        )
+    for row in found:
+        table.add_row(
+            _clock(float(row["onset"]), start),
+            str(row["label"]),
+            f"{row['score']:.2f}",
+            f"{1e3 * row['peak_g']:.0f} mg",
+            f"{row['duration']:.2f} s",
+            f"{row['prominence']:.1f}",
+            f"{row['angle_change']:.0f}°",
+            f"{row['quiet_before']:.0f} s",
+            str(row["rest"]),
+        )
+    Console().print(table)
+
+
+def _clock(seconds: float, start: float) -> str:
+    """Return the time from the start of the recording, with the time of day where that is known."""
+    whole = int(seconds)
+    text = f"{whole // 3600}:{whole // 60 % 60:02d}:{seconds % 60:06.3f}"
+    if start == start:
+        from datetime import UTC, datetime
+
+        text += datetime.fromtimestamp(start + seconds, UTC).strftime(" (%H:%M:%S UTC)")
+    return text
+
+
+def _show_facts(facts: dict[str, Any]) -> None:
+    def three(values: list[float | None]) -> str:
+        return ", ".join("unknown" if value is None else f"{value:.4g}" for value in values)
+
+    gaps, damage = facts["gaps"], facts["damage"]
+    lines = {
+        "file": facts["path"],
+        "rate": f"{facts['rate']:g} Hz, effective {facts['effective_rate']:.6g} Hz",
+        "length": f"{_clock(facts['duration'], float('nan'))} h ({facts['samples']} samples)",
+        "start": facts["start"] or "unknown",
+        "site": facts["site"],
+        "sensor": facts["sensor"] or "unknown",
+        "range": f"{facts['range_g']:g} g" if facts["range_g"] else "unknown",
+        "lowest x, y, z": three(facts["low"]) + " g",
+        "highest x, y, z": three(facts["high"]) + " g",
+        "noise x, y, z": three(facts["noise"]) + " g",
+        "step": "unknown" if facts["step_g"] is None else f"{facts['step_g']:.3g} g",
+        "gaps": f"{gaps['count']}, {gaps['seconds']:.1f} s in all, the longest {gaps['longest_s']:.1f} s",
+        "flat": f"{facts['flat_s']:.0f} s in runs of 5 s and more",
+    }
+    if damage["count"]:
+        lines["damaged"] = f"{damage['count']} places, {damage['seconds']:.1f} s"
+    if facts["clipped"]:
+        lines["clipped"] = f"{facts['clipped']} samples"
+    if facts["invalid"]:
+        lines["invalid"] = f"{facts['invalid']} samples"
+    for name, value in lines.items():
+        print(f"{name:>16}  {value}")
+    for number, bout in enumerate(facts["rest"]):
+        span = (
+            f"{_clock(bout['onset'], float('nan'))[:-4]}  {bout['rest']:<9} {bout['duration'] / 60:7.1f} min"
+        )
+        print(f"{'' if number else 'rest':>16}  {span}")
+    for label, count in facts["events"].items():
+        print(f"{label:>16}  {count}")
+    for note in facts["notes"]:
+        print(f"{'note':>16}  {note}")
+    for warning in facts["warnings"]:
+        print(f"{'warning':>16}  {warning}")
+
+
+def _complain(error: BaseException, path: Path | None = None) -> None:
+    text = str(error)
+    if isinstance(error, OSError) and error.strerror:
+        text = f"{error.filename}: {error.strerror}" if error.filename else error.strerror
+    place = f"{path}: " if path is not None else ""
+    print(f"hypnic: {place}{' '.join(text.split())}", file=sys.stderr)
+
+
+def main() -> None:
+    """Run the command and turn every refusal into one line and an exit status."""
+    from hypnic.errors import DataError, UsageError
+
+    status = 0
+    try:
+        status = app(standalone_mode=False) or 0
+    except UsageError as error:
+        _complain(error)
+        status = 2
+    except BrokenPipeError:
+        # The reader of the pipe has gone: nothing to say, and no one to say it to.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        status = 1
+    except (DataError, OSError) as error:
+        _complain(error)
+        status = 1
+    except MemoryError:
+        print("hypnic: out of memory", file=sys.stderr)
+        status = 1
+    except (KeyboardInterrupt, typer.Abort):
+        print("hypnic: interrupted", file=sys.stderr)
+        status = 130
+    except Exception as error:
+        # click's own usage errors know how to show themselves; anything else is a bug and keeps its traceback.
+        show = getattr(error, "show", None)
+        if show is None:
+            raise
+        show()
+        status = getattr(error, "exit_code", 2)
+    sys.exit(status)

@@ -1,0 +1,247 @@
+"""What a recording is like, and what looks wrong with it, before anything is detected in it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Final
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from hypnic.readers.base import BaseRecording
+
+__all__ = ["describe"]
+
+WINDOW_SECONDS: Final = 10.0
+"""Windows whose noise is compared (s)."""
+
+CALM_PERCENTILE: Final = 5.0
+"""Percentile of the windows that is taken for the noise floor: the calmest, but for the odd one."""
+
+FLAT_SECONDS: Final = 5.0
+"""Run of identical samples (s) that no living wearer produces: a stuck sensor, or a logger's idle mode."""
+
+COARSE_STEP: Final = 0.010
+"""Step (g) from which on small jerks fall between two values."""
+
+LOW_RATE: Final = 50.0
+"""Rate (Hz) below which taps cannot be told from jerks by what they hold above 20 Hz."""
+
+NORM_ERROR: Final = 0.15
+"""How far (g) the mean size of the samples may be from gravity."""
+
+LOST_PART: Final = 0.01
+"""Part of the samples that may be missing without a word."""
+
+GAPS_PER_HOUR: Final = 10.0
+"""Gaps that may be there without a word."""
+
+RATE_ERROR: Final = 0.01
+"""Part by which the rate may differ from that of the clock."""
+
+
+class _Tally:
+    """Running figures over chunks; memory grows by three numbers for each window."""
+
+    def __init__(self, rate: float, limit: float | None) -> None:
+        self._window = max(2, round(WINDOW_SECONDS * rate))
+        self._flat_run = max(2, round(FLAT_SECONDS * rate))
+        self._limit = limit
+        self._tail = np.empty((3, 0), np.float32)
+        self._last = np.full(3, np.nan, np.float32)
+        self._run = 1
+        self._noise: list[NDArray[np.float64]] = []
+        self.low, self.high = np.full(3, np.inf), np.full(3, -np.inf)
+        self.clipped = self.invalid = self.finite = self.flat = 0
+        self.norm = 0.0
+        self.step = np.inf
+
+    def add(self, xyz: NDArray[np.float32], missing: int) -> None:
+        if missing:
+            self._break()
+        if not len(xyz):
+            return
+        # One axis after another, as numpy sums and compares several times faster.
+        axes = np.ascontiguousarray(xyz.T)
+        finite = np.isfinite(axes).all(axis=0)
+        sound = axes if finite.all() else axes[:, finite]
+        count = sound.shape[1]
+        self.invalid += len(xyz) - count
+        self.finite += count
+        if count:
+            self.low = np.minimum(self.low, sound.min(axis=1))
+            self.high = np.maximum(self.high, sound.max(axis=1))
+            self.norm += float(np.sqrt(np.square(sound, dtype=np.float64).sum(axis=0)).sum())
+        if self._limit is not None:
+            self.clipped += int(np.count_nonzero((np.abs(sound) >= self._limit).any(axis=0)))
+        # A step to or from an invalid sample is NaN or infinite, and so is none.
+        with np.errstate(invalid="ignore"):
+            steps = np.abs(np.diff(axes, axis=1, prepend=self._last[:, np.newaxis]))
+            self._add_noise(axes)
+        self._count_flat((steps == 0).all(axis=0))
+        self.step = min(self.step, float(steps[steps > 0].min(initial=np.inf)))
+        self._last = xyz[-1]
+
+    def _count_flat(self, same: NDArray[np.bool]) -> None:
+        """Count the samples in runs of identical ones; a run goes on over the edge of a chunk."""
+        changes = np.flatnonzero(~same)
+        if not len(changes):
+            self._run += len(same)
+            return
+        runs = np.concatenate([[self._run + changes[0]], np.diff(changes)])
+        self.flat += int(runs[runs >= self._flat_run].sum())
+        self._run = int(len(same) - changes[-1])
+
+    def _add_noise(self, axes: NDArray[np.float32]) -> None:
+        joined = np.concatenate([self._tail, axes], axis=1)
+        end = joined.shape[1] - joined.shape[1] % self._window
+        self._noise.append(_noise(joined[:, :end].reshape(3, -1, self._window)))
+        self._tail = joined[:, end:].copy()
+
+    def _break(self) -> None:
+        self._count_flat(np.zeros(1, bool))
+        self._run = 1
+        self._last = np.full(3, np.nan, np.float32)
+        self._tail = self._tail[:, :0]
+
+    def noise(self) -> NDArray[np.float64]:
+        """Return the noise floor of each axis (g); a recording shorter than a window is one."""
+        windows = np.concatenate(self._noise, axis=1) if self._noise else np.empty((3, 0))
+        if not windows.size:
+            windows = _noise(self._tail[:, np.newaxis])
+        # A stuck sensor is not a quiet one.
+        moving = windows[:, np.isfinite(windows).all(axis=0) & (windows > 0).any(axis=0)]
+        return np.percentile(moving, CALM_PERCENTILE, axis=1) if moving.size else np.full(3, np.nan)
+
+    def close(self) -> None:
+        self._break()
+
+
+def _noise(windows: NDArray[np.float32]) -> NDArray[np.float64]:
+    """Return the standard deviation (g) of white noise in windows (3, k, n): that of its steps over √2."""
+    if windows.shape[2] < 2:
+        return np.full(windows.shape[:2], np.nan)
+    deviation: NDArray[np.float64] = np.diff(windows, axis=2).std(axis=2, dtype=np.float64) / np.sqrt(2)
+    return deviation
+
+
+def describe(recording: BaseRecording) -> dict[str, Any]:
+    """Return the facts about a recording, in one pass over it and in memory that hardly grows with it.
+
+    Parameters
+    ----------
+    recording : BaseRecording
+        What `hypnic.open` returns.
+
+    Returns
+    -------
+    dict
+        ``path``, ``rate`` and ``effective_rate`` (Hz), ``duration`` (s), ``start`` (ISO 8601 or None),
+        ``site``, ``sensor``, ``samples``; ``gaps`` and ``damage`` (count, seconds, longest_s); ``low``,
+        ``high`` and ``noise`` (g, of x, y, z); ``range_g``; ``step_g`` (smallest difference between two
+        samples); ``mean_norm`` (g); ``clipped`` (samples at the end of the range; None where that is not
+        known); ``invalid`` (samples that are not finite); ``flat_s`` (seconds within runs of 5 s and more of
+        identical samples); ``notes`` (what was assumed on reading) and ``warnings`` (what looks wrong), as
+        sentences. Figures that cannot be told are None.
+
+        The noise is the standard deviation of white noise with the same sample-to-sample steps, in the
+        calmest twentieth of 10 s windows.
+
+    Raises
+    ------
+    DataError
+        If nothing in the recording can be read.
+    """
+    tally = _Tally(recording.rate, _limit(recording))
+    for chunk in recording:
+        tally.add(chunk.xyz, chunk.missing)
+    noise = tally.noise()
+    tally.close()
+    rate, gaps = recording.rate, recording.gaps["missing"]
+    damage = np.array([found.missing for found in recording.damage], dtype=np.int64)
+    facts: dict[str, Any] = {
+        "path": str(recording.path),
+        "rate": rate,
+        "effective_rate": recording.effective_rate,
+        "duration": recording.duration,
+        "start": recording.start_time.isoformat() if recording.start_time else None,
+        "site": recording.site,
+        "sensor": recording.sensor,
+        "samples": recording.n_samples,
+        "gaps": _lost(gaps, rate),
+        "damage": _lost(damage, rate),
+        "low": [_plain(value) for value in tally.low],
+        "high": [_plain(value) for value in tally.high],
+        "noise": [_plain(value) for value in noise],
+        "range_g": recording.range_g,
+        "step_g": _plain(tally.step),
+        "mean_norm": _plain(tally.norm / tally.finite) if tally.finite else None,
+        "clipped": tally.clipped if _limit(recording) is not None else None,
+        "invalid": tally.invalid,
+        "flat_s": tally.flat / rate,
+        "notes": list(recording.notes),
+    }
+    facts["warnings"] = _warnings(facts, recording)
+    return facts
+
+
+def _limit(recording: BaseRecording) -> float | None:
+    """Return the size (g) from which on a sample is at the end of the range, or None where none is known."""
+    if recording.range_g is None:
+        return None
+    # The highest count is one step short of the range, and a step may be a 512th of it.
+    return min(recording.range_g * (1 - 1 / 512), recording.range_g - 1.01 * (recording.scale or 0.0))
+
+
+def _lost(missing: NDArray[np.int64], rate: float) -> dict[str, Any]:
+    return {
+        "count": len(missing),
+        "seconds": float(missing.sum() / rate),
+        "longest_s": float(missing.max(initial=0) / rate),
+    }
+
+
+def _plain(value: Any) -> float | None:
+    return float(value) if np.isfinite(value) else None
+
+
+def _warnings(facts: dict[str, Any], recording: BaseRecording) -> list[str]:
+    """Return what looks wrong, in sentences."""
+    said: list[str] = []
+    gaps, damage, duration = facts["gaps"], facts["damage"], facts["duration"]
+    if recording.unfinished:
+        said.append("The recorder has not closed the file: it is at work still, or was cut off.")
+    if damage["count"]:
+        reason = recording.damage[0].reason
+        said.append(f"{damage['seconds']:.1f} s cannot be read and count as missing ({reason}).")
+    if facts["rate"] < LOW_RATE:
+        said.append(f"The rate of {facts['rate']:.4g} Hz is low: below {LOW_RATE:g} Hz taps look like jerks.")
+    if abs(facts["effective_rate"] / facts["rate"] - 1) > RATE_ERROR:
+        said.append(f"By the clock the rate is {facts['effective_rate']:.5g} Hz, not {facts['rate']:.5g} Hz.")
+    if facts["mean_norm"] is not None and abs(facts["mean_norm"] - 1) > NORM_ERROR:
+        said.append(
+            f"The samples are {facts['mean_norm']:.3g} g in size on average, where gravity is 1 g: "
+            "unit or scale may be wrong."
+        )
+    if facts["step_g"] is not None and facts["step_g"] >= 0.999 * COARSE_STEP:
+        said.append(
+            f"The steps of {facts['step_g'] * 1000:.3g} mg are coarse: small jerks fall between them."
+        )
+    if facts["clipped"]:
+        said.append(f"{facts['clipped']} samples are at the end of the range of {facts['range_g']:g} g.")
+    if facts["invalid"]:
+        said.append(f"{facts['invalid']} samples are not numbers.")
+    if facts["flat_s"]:
+        said.append(
+            f"{facts['flat_s']:.1f} s do not change at all: the sensor was stuck, or its logger idle "
+            "(the end of which can look like a jerk)."
+        )
+    if gaps["seconds"] > LOST_PART * duration or gaps["count"] > GAPS_PER_HOUR * max(1.0, duration / 3600):
+        said.append(
+            f"{gaps['count']} gaps make {gaps['seconds']:.1f} s of {duration:.0f} s, "
+            f"the longest {gaps['longest_s']:.1f} s."
+        )
+    if facts["start"] is None:
+        said.append("There is no start time: events cannot be given a time of day.")
+    return said

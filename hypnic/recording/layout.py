@@ -1,0 +1,296 @@
+"""The tables, attributes and files of the HDF5 night, as reading and writing both need them."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import math
+import os
+import re
+import shutil
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final, Self
+
+import numpy as np
+
+from hypnic.errors import DataError
+from hypnic.events import EVENT_DTYPE
+from hypnic.readers.base import ANNOTATION_DTYPE, CLOCK_DTYPE, GAP_DTYPE
+
+if TYPE_CHECKING:
+    from types import TracebackType
+
+    import h5py
+    from numpy.typing import NDArray
+
+FORMAT_VERSION: Final = "1"
+"""Version of the layout that is written, and the only one that is read."""
+
+LARGEST_TABLE: Final = 50_000_000
+"""Rows beyond which a table is taken for damage."""
+
+H5_ERRORS: Final = (OSError, RuntimeError, KeyError, ValueError, TypeError, OverflowError, MemoryError)
+"""What h5py raises on a damaged file."""
+
+TABLES: Final = {
+    "gaps": GAP_DTYPE,
+    "clock": CLOCK_DTYPE,
+    "events": EVENT_DTYPE,
+    "annotations": ANNOTATION_DTYPE,
+}
+"""The tables of a night and their types in memory; strings are fixed-length UTF-8 in the file."""
+
+LIBVER: Final = ("earliest", "v110")
+"""HDF5 formats that are written: every HDF5 since 1.6 reads the first."""
+
+
+def why(error: BaseException) -> str:
+    """Return the telling part of an h5py message: what stands in its outermost parentheses."""
+    text = " ".join(str(error).split())
+    found = re.search(r"\((.*)\)", text)
+    return (found.group(1) if found else text)[:200] or type(error).__name__
+
+
+def open_file(path: Path) -> h5py.File:
+    """Return an HDF5 file opened for reading.
+
+    Raises
+    ------
+    DataError
+        If there is none, or it is not HDF5 or cut short.
+    """
+    import h5py
+
+    if not path.is_file():
+        raise DataError(f"{path}: there is no such file")
+    # Unlocked: a reader must never keep a recorder from its file, and a shared disk may know no locks. But
+    # HDF5 wants all openings within a process to agree, and the caller may have the file open already.
+    reason = ""
+    for options in ({"locking": False}, {}):
+        try:
+            return h5py.File(path, "r", **options)
+        except H5_ERRORS as error:
+            reason = reason or why(error)
+    raise DataError(f"{path}: cannot be opened as HDF5: {reason}")
+
+
+def find_node(file: h5py.File, name: str) -> Any:
+    """Return the group or data set `name`, or None where there is none.
+
+    Raises
+    ------
+    DataError
+        If a link is on the way, which may lead out of the file.
+    """
+    import h5py
+
+    node: Any = file
+    for part in (part for part in name.split("/") if part):
+        link = node.get(part, getlink=True) if isinstance(node, h5py.Group) else None
+        if link is None:
+            return None
+        if not isinstance(link, h5py.HardLink):
+            raise DataError(f"{file.filename}: {name} is a link to elsewhere, which is not followed")
+        node = node[part]
+    return node
+
+
+def attribute(node: Any, *names: str) -> Any:
+    """Return the first of the attributes `names` that `node` or a group above it has, or None."""
+    while True:
+        for name in names:
+            if name in node.attrs:
+                value = node.attrs[name]
+                value = (
+                    value.item() if isinstance(value, np.ndarray | np.generic) and value.size == 1 else value
+                )
+                return value.decode(errors="replace") if isinstance(value, bytes) else value
+        if node.name == "/" or node.name is None:
+            return None
+        node = node.parent
+
+
+def positive(node: Any, *names: str) -> float | None:
+    """Return an attribute as a finite number above 0, or None where there is none.
+
+    Raises
+    ------
+    DataError
+        If it is something else.
+    """
+    value = attribute(node, *names)
+    if value is None:
+        return None
+    try:
+        number = float(value)
+    except (TypeError, ValueError):
+        number = math.nan
+    if not 0 < number < math.inf:
+        raise DataError(
+            f"{node.file.filename}: its attribute {names[0]} is {value!r}: expected a number above 0"
+        )
+    return number
+
+
+def read_table(file: h5py.File, name: str) -> NDArray[np.void] | None:
+    """Return a table in its type in memory, or None where the file has none.
+
+    Raises
+    ------
+    DataError
+        If it lacks a column (the reason of a gap excepted) or is not a table.
+    """
+    import h5py
+
+    dtype, path = TABLES[name], file.filename
+    try:
+        node = find_node(file, name)
+        if node is None:
+            return None
+        if not isinstance(node, h5py.Dataset) or node.ndim != 1 or node.dtype.names is None:
+            raise DataError(f"{path}: /{name} is not a table")
+        there = {*node.dtype.names, "reason"}
+        lacking = [column for column in dtype.names or () if column not in there]
+        if lacking:
+            raise DataError(f"{path}: /{name} lacks {', '.join(lacking)}")
+        if node.is_virtual or node.external or node.shape[0] > LARGEST_TABLE:
+            raise DataError(f"{path}: /{name} is kept elsewhere or impossibly long")
+        raw = _settled(node) if attribute(file, "unfinished") else node[:]
+        rows = np.zeros(len(raw), dtype)
+        for column in dtype.names or ():
+            if column in (raw.dtype.names or ()):
+                rows[column] = _decoded(raw[column]) if dtype[column].kind == "U" else raw[column]
+    except H5_ERRORS as error:
+        if isinstance(error, DataError):
+            raise
+        raise DataError(f"{path}: /{name} cannot be read: {why(error)}") from None
+    return rows
+
+
+def _settled(node: h5py.Dataset) -> NDArray[np.void]:
+    """Return the rows of a table that may have been cut off while it grew by a chunk.
+
+    Its last rows are then unreadable or zero. They were written ahead of the samples that follow them, so
+    there are none that would miss them.
+    """
+    try:
+        rows = node[:]
+    except OSError:
+        rows = node[: (len(node) - 1) // node.chunks[0] * node.chunks[0]]
+    filled = np.flatnonzero(rows != np.zeros((), rows.dtype))
+    settled: NDArray[np.void] = rows[: filled[-1] + 1 if len(filled) else 0]
+    return settled
+
+
+def _decoded(column: NDArray[Any]) -> NDArray[Any]:
+    if column.dtype.kind == "S":
+        return np.char.decode(column, "utf-8", "replace")
+    return np.array(
+        [v.decode(errors="replace") if isinstance(v, bytes) else str(v) for v in column], dtype=np.str_
+    )
+
+
+def read_meta(node: h5py.Dataset) -> dict[str, Any]:
+    """Return what `write_meta` stored."""
+    meta: dict[str, Any] = {}
+    for name in node.attrs:
+        value = attribute(node, name)
+        if isinstance(value, str) and value[:1] in ("{", "["):
+            with contextlib.suppress(ValueError):
+                value = json.loads(value)
+        meta[name] = value
+    return meta
+
+
+def write_meta(node: h5py.Dataset, meta: Mapping[str, Any]) -> None:
+    """Store `meta` as attributes: text and numbers as they are, anything else as JSON."""
+    for name, value in meta.items():
+        plain = isinstance(value, str | int | float | np.generic)
+        node.attrs[name] = value if plain else json.dumps(value, default=str)
+
+
+def file_dtype(dtype: np.dtype[Any]) -> np.dtype[Any]:
+    """Return the type in the file of a table: strings as fixed-length UTF-8, which needs no heap to grow."""
+    import h5py
+
+    def stored(field: np.dtype[Any]) -> Any:
+        return h5py.string_dtype("utf-8", field.itemsize // 4) if field.kind == "U" else field
+
+    return np.dtype([(name, stored(dtype[name])) for name in dtype.names or ()])
+
+
+def file_rows(rows: NDArray[np.void]) -> NDArray[np.void]:
+    """Return table rows as they are stored; a text is cut to its column at a whole character."""
+    out = np.zeros(len(rows), file_dtype(rows.dtype))
+    for name in rows.dtype.names or ():
+        if rows.dtype[name].kind == "U":
+            width = out.dtype[name].itemsize
+            out[name] = [str(text).encode()[:width].decode(errors="ignore").encode() for text in rows[name]]
+        else:
+            out[name] = rows[name]
+    return out
+
+
+def create_table(group: h5py.File, name: str, rows: NDArray[np.void], compress: bool) -> None:
+    """Make a table of `rows` (as `file_rows` returns them) that can grow."""
+    options = {"compression": "gzip", "shuffle": True} if compress and len(rows) else {}
+    group.create_dataset(name, data=rows, maxshape=(None,), chunks=(1024,), **options)
+
+
+class Lock:
+    """The right to change a night: a locked file beside it, which is free again when its holder dies."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path.with_name(f".{path.name}.lock")
+        self._target = path
+        self._handle: Any = None
+
+    def __enter__(self) -> Self:
+        import fcntl
+
+        while True:
+            self._handle = self._path.open("a")
+            try:
+                fcntl.flock(self._handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                # The holder before removes the file: a lock on what was removed is worth nothing.
+                if self._path.stat().st_ino == os.fstat(self._handle.fileno()).st_ino:
+                    return self
+            except FileNotFoundError:
+                pass
+            except BlockingIOError:
+                self._handle.close()
+                raise DataError(
+                    f"{self._target}: the file is being recorded or changed by another process"
+                ) from None
+            self._handle.close()
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._path.unlink(missing_ok=True)
+        self._handle.close()
+
+
+@contextlib.contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """Give a path to write to; what is there in the end is synced and takes the place of `path`."""
+    partial = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        yield partial
+        shutil.copymode(path, partial)
+        with partial.open("rb+") as handle:
+            os.fsync(handle.fileno())
+        partial.replace(path)
+        sync_folder(path)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def sync_folder(path: Path) -> None:
+    """Make the name of `path` safe from a power cut."""
+    folder = os.open(path.parent, os.O_RDONLY)
+    try:
+        os.fsync(folder)
+    finally:
+        os.close(folder)

@@ -1,0 +1,246 @@
+"""Bytes and their arrival to chunks: numbering, holes, times, segments, and finding format and rate."""
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from firmware_bridge.decoders import make_decoder
+from firmware_bridge.encoders import ENCODERS, encode, introduce
+from firmware_bridge.stream import Assembler, Opening, stream_warnings
+
+RATE = 100.0
+START = 1.7e9
+FORMATS_WITHOUT_COUNTER = ("witmotion", "witmotion-combined", "mpu6050-raw", "plotter")
+
+
+def resting(count, seed=0):
+    rng = np.random.default_rng(seed)
+    return np.array([0.05, -0.1, 0.99]) + rng.normal(0, 0.02, (count, 3))
+
+
+def readings(fmt, start, stop, per_reading=5, rate=RATE, shift=0.0):
+    """Yield (bytes, arrival) of samples `start` to `stop`, each reading 1 ms after its last sample."""
+    xyz = resting(stop - start)
+    for at in range(start, stop, per_reading):
+        end = min(at + per_reading, stop)
+        yield encode(xyz[at - start : end - start], fmt, RATE, at), START + shift + (end - 1) / rate + 1e-3
+
+
+def assemble(fmt, parts, rate=RATE):
+    assembler = Assembler(make_decoder(fmt), rate)
+    chunks = []
+    for data, arrival in [(introduce(fmt, RATE), START), *parts]:
+        chunks += assembler.feed(data, arrival)
+    return assembler, chunks + assembler.finish()
+
+
+def check(chunks):
+    """Check what is promised of every run of chunks."""
+    following = 0
+    before = -np.inf
+    for chunk in chunks:
+        assert len(chunk)
+        assert chunk.index == following + chunk.missing
+        assert chunk.missing >= 0
+        assert not chunk.time <= before
+        following, before = chunk.index + len(chunk), chunk.time
+    return chunks
+
+
+@pytest.mark.parametrize("fmt", ENCODERS)
+def test_whole_stream(fmt):
+    assembler, chunks = assemble(fmt, readings(fmt, 0, 3000))
+    check(chunks)
+    assert sum(map(len, chunks)) == 3000
+    assert assembler.missing == 0
+    assert assembler.segments == 1
+    assert chunks[0].index == 0
+    times = np.array([chunk.time for chunk in chunks if chunk.index > 500])
+    indices = np.array([chunk.index for chunk in chunks if chunk.index > 500])
+    assert np.abs(times - START - indices / RATE).max() < 0.06
+    rate, sd = assembler.effective_rate
+    assert rate == pytest.approx(RATE, abs=max(5 * sd, 0.01))
+    assert sd < 0.1
+
+
+@pytest.mark.parametrize("fmt", ["hypnic", "hypnic-csv", "xbus", "razor"])
+def test_holes_are_counted_exactly(fmt):
+    parts = [*readings(fmt, 0, 500), *readings(fmt, 507, 900), *readings(fmt, 901, 1000)]
+    assembler, chunks = assemble(fmt, parts)
+    check(chunks)
+    holes = {chunk.index: chunk.missing for chunk in chunks if chunk.missing}
+    assert holes == {507: 7, 901: 1}
+    assert assembler.missing == 8
+    assert assembler.segments == 1
+
+
+@pytest.mark.parametrize("fmt", FORMATS_WITHOUT_COUNTER)
+def test_a_silence_where_nothing_counts_is_a_hole(fmt):
+    _, chunks = assemble(fmt, [*readings(fmt, 0, 600), *readings(fmt, 900, 1500)])
+    check(chunks)
+    holes = [(chunk.index, chunk.missing) for chunk in chunks if chunk.missing]
+    assert len(holes) == 1
+    assert holes[0][1] == pytest.approx(300, abs=3)
+    assert holes[0][0] == pytest.approx(900, abs=8)
+    assert sum(map(len, chunks)) == 1200
+
+
+@pytest.mark.parametrize("fmt", FORMATS_WITHOUT_COUNTER)
+def test_a_stall_of_the_host_is_none(fmt):
+    parts = list(readings(fmt, 0, 1500))
+    late = [
+        (data, max(arrival, START + 9.0) if START + 7 < arrival < START + 9 else arrival)
+        for data, arrival in parts
+    ]
+    assembler, chunks = assemble(fmt, late)
+    check(chunks)
+    assert assembler.missing == 0
+    assert sum(map(len, chunks)) == 1500
+
+
+def test_a_silence_at_the_very_end_holds_nothing_back_for_good():
+    assembler, chunks = assemble(
+        "witmotion", [*readings("witmotion", 0, 600), *readings("witmotion", 900, 910)]
+    )
+    check(chunks)
+    assert sum(map(len, chunks)) == 610
+    assert assembler.missing == pytest.approx(300, abs=3)
+
+
+@pytest.mark.parametrize("fmt", ["hypnic", "witmotion", "razor", "plotter"])
+def test_port_lost_and_found(fmt):
+    assembler = Assembler(make_decoder(fmt), RATE)
+    chunks = []
+    for data, arrival in [(introduce(fmt, RATE), START), *readings(fmt, 0, 1000)]:
+        chunks += assembler.feed(data, arrival)
+    chunks += assembler.port_lost()
+    # After the replug the board counts from zero again.
+    for data, arrival in [(introduce(fmt, RATE), START + 30), *readings(fmt, 0, 500, shift=30.0)]:
+        chunks += assembler.feed(data, arrival)
+    chunks += assembler.finish()
+    check(chunks)
+    assert assembler.segments == 2
+    assert sum(map(len, chunks)) == 1500
+    holes = [chunk for chunk in chunks if chunk.missing]
+    assert len(holes) == 1
+    assert holes[0].index == pytest.approx(3000, abs=8)
+
+
+def test_restart_of_the_board_begins_a_segment():
+    parts = [*readings("hypnic", 0, 1000), *readings("hypnic", 0, 500, shift=12.0)]
+    assembler, chunks = assemble("hypnic", parts)
+    check(chunks)
+    assert assembler.segments == 2
+    assert assembler.missing == pytest.approx(200, abs=3)
+
+
+def test_samples_at_another_rate_are_dropped_and_missing():
+    parts = list(readings("hypnic", 0, 500))
+    parts += [(introduce("hypnic", 200.0), START + 5.0)]
+    parts += [(encode(resting(1000), "hypnic", 200.0, 1001), START + 10.0)]
+    parts += [(introduce("hypnic", RATE), START + 10.0)]
+    parts += list(readings("hypnic", 1003, 1500))
+    assembler, chunks = assemble("hypnic", parts)
+    check(chunks)
+    assert assembler.wrong_rate == 1000
+    assert sum(map(len, chunks)) == 997
+    assert assembler.missing == pytest.approx(503, abs=3)
+
+
+def test_bytes_without_times():
+    parts = [(data, np.nan) for data, _ in [*readings("razor", 0, 300), *readings("razor", 310, 400)]]
+    assembler, chunks = assemble("razor", parts)
+    assert np.isnan([chunk.time for chunk in chunks]).all()
+    assert assembler.missing == 10
+    assert assembler.effective_rate is None
+
+
+def test_hole_after_a_slow_sensor_is_counted_at_its_own_rate():
+    rate = 97.0
+    assembler = Assembler(make_decoder("witmotion"), RATE)
+    for data, arrival in readings("witmotion", 0, 4000, rate=rate):
+        assembler.feed(data, arrival)
+    assembler.port_lost()
+    back = START + 4000 / rate + 100
+    chunks = assembler.feed(encode(resting(6), "witmotion", RATE), back)
+    assert chunks[0].missing == pytest.approx(100 * rate, abs=6)
+
+
+@pytest.mark.parametrize("fmt", ENCODERS)
+@settings(max_examples=15, deadline=None, derandomize=True)
+@given(
+    seed=st.integers(0, 10**6),
+    delays=st.lists(st.sampled_from([0.0, 0.016, 0.05, 0.4, 3.0, -0.5]), min_size=30, max_size=30),
+    lost=st.sets(st.integers(0, 29), max_size=3),
+)
+def test_damaged_bytes_at_any_time_keep_every_promise(fmt, seed, delays, lost):
+    rng = np.random.default_rng(seed)
+    assembler = Assembler(make_decoder(fmt), RATE)
+    chunks = []
+    for number, (data, arrival) in enumerate(readings(fmt, 0, 150)):
+        damaged = bytearray(data)
+        for at in rng.integers(0, len(damaged), int(rng.integers(0, 3))):
+            damaged[at : at + int(rng.integers(0, 3))] = bytes(rng.integers(0, 256, 2, dtype=np.uint8))
+        chunks += assembler.feed(introduce(fmt, RATE) + bytes(damaged), arrival + sum(delays[:number]))
+        if number in lost:
+            chunks += assembler.port_lost()
+    chunks += assembler.finish()
+    check(chunks)
+    assert assembler.missing == sum(chunk.missing for chunk in chunks)
+    assert assembler.decoder.counters.samples == sum(map(len, chunks))
+    assert np.isfinite([chunk.time for chunk in chunks]).all()
+
+
+@pytest.mark.parametrize("fmt", ENCODERS)
+def test_opening_finds_format_and_rate(fmt):
+    opening = Opening()
+    for data, arrival in [(b"hello\r\n" + introduce(fmt, 50.0), START), *readings(fmt, 0, 300)]:
+        opening.feed(data, arrival)
+    assert opening.proven
+    assert opening.fmt == make_decoder(fmt).name
+    assert opening.rate == RATE
+    assert sum(len(data) for _, data in opening.records) == opening.bytes_seen
+
+
+def test_a_restart_does_not_spoil_the_measured_rate():
+    opening = Opening("razor")
+    for data, arrival in [*readings("razor", 90_000, 90_050), *readings("razor", 0, 300)]:
+        opening.feed(data, arrival)
+    assert opening.rate == RATE
+
+
+def test_opening_cannot_tell():
+    opening = Opening()
+    opening.feed(b"\x00\x01\x02 nothing here\n" * 50, START)
+    assert not opening.decide()
+    assert opening.rate is None
+
+
+def test_opening_settles_for_what_is_likely():
+    opening = Opening()
+    opening.feed(
+        b"a line of chatter, longer than it need be ........\n" * 4 + b"X=0.01, Y=0.02, Z=0.99\n" * 5, START
+    )
+    assert not opening.proven
+    assert opening.decide()
+    assert opening.fmt == "labelled"
+
+
+@pytest.mark.parametrize(
+    ("fmt", "rate", "words"),
+    [
+        ("hypnic", 100.0, []),
+        ("hypnic", 32.0, ["below 50 Hz"]),
+        ("simple", 119.0, ["steps of 10 mg"]),
+        ("razor", 100.0, ["steps of 10 mg", "low-pass of 5 Hz"]),
+        ("mpu6050-raw", 141.0, ["does not pace", "inferred"]),
+    ],
+)
+def test_warnings(fmt, rate, words):
+    decoder = make_decoder(fmt)
+    decoder.feed(introduce(fmt, rate) + encode(resting(40), fmt, rate))
+    found = stream_warnings(decoder, rate)
+    assert len(found) == len(words)
+    for word in words:
+        assert any(word in warning for warning in found)

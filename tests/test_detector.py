@@ -1,0 +1,724 @@
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+
+from hypnic import layout as at
+from hypnic.chunk import ArraySource, Chunk
+from hypnic.detector import Detector, detect
+from hypnic.errors import DataError, UsageError
+from hypnic.events import COLUMNS, RESTS
+from hypnic.recording import Recorder, Recording
+from hypnic.settings import Settings
+from tests.signals import POSTURE, Samples, add_jerk, add_movement, night, pieces, quiet
+
+NIGHT = night(3.0, 50.0, seed=4)
+add_jerk(NIGHT, 4990, 50.0)
+NIGHT[3000:3003] = np.nan
+NIGHT[5000:5400] = np.nan
+NIGHT[7000:7300] = NIGHT[7000]
+
+
+def run(detector: Detector, *chunks: Samples) -> bytes:
+    """Push each chunk and flush; return the bytes of all rows."""
+    rows = [detector.push_rows(chunk) for chunk in chunks]
+    return np.concatenate([*rows, detector.flush_rows()]).tobytes()
+
+
+def whole(xyz: Samples, rate: float = 50.0) -> bytes:
+    return run(Detector(rate), xyz)
+
+
+def table(rows: bytes) -> np.ndarray:
+    return np.frombuffer(rows).reshape(-1, at.ROW)
+
+
+def test_the_night_of_these_tests_has_events():
+    rows = table(whole(NIGHT))
+    assert (rows[:, at.R_REVISION] == 0).sum() >= 8
+    assert rows[:, at.R_CUT].any()
+
+
+# Any chunking, any restart
+
+
+@settings(max_examples=60)
+@given(st.lists(st.integers(0, len(NIGHT)), max_size=12))
+@example([0, 0, 1, 2, 3, len(NIGHT), len(NIGHT)])
+def test_every_partition_gives_the_same_rows(cuts):
+    assert run(Detector(50.0), *np.split(NIGHT, sorted(cuts))) == whole(NIGHT)
+
+
+def test_single_samples_give_the_same_rows():
+    xyz = NIGHT[2000:4000]
+    assert run(Detector(50.0), *xyz) == whole(xyz)
+    assert run(Detector(50.0), *xyz[:, np.newaxis]) == whole(xyz)
+
+
+@settings(max_examples=60)
+@given(st.lists(st.integers(0, len(NIGHT)), min_size=1, max_size=6))
+def test_every_restart_gives_the_same_rows(cuts):
+    detector = Detector(50.0)
+    rows = []
+    for chunk in np.split(NIGHT, sorted(cuts)):
+        rows.append(detector.push_rows(chunk))
+        state = detector.state()
+        detector = Detector.from_state(state)
+        assert detector.state() == state
+    rows.append(detector.flush_rows())
+    assert np.concatenate(rows).tobytes() == whole(NIGHT)
+
+
+def test_a_restart_at_every_sample_of_an_event_gives_the_same_rows():
+    xyz = quiet(10, 50.0)
+    add_jerk(xyz, 400, 50.0)
+    detector = Detector(50.0)
+    rows = []
+    for sample in xyz:
+        rows.append(detector.push_rows(sample))
+        detector = Detector.from_state(detector.state())
+    rows.append(detector.flush_rows())
+    assert len(table(whole(xyz))) == 2
+    assert np.concatenate(rows).tobytes() == whole(xyz)
+
+
+@settings(max_examples=60)
+@given(pieces, st.data())
+def test_any_signal_any_partition_any_restart(pieces, data):
+    xyz = pieces.xyz(25.0)
+    cuts = sorted(data.draw(st.lists(st.integers(0, len(xyz)), max_size=8)))
+    expected = Detector(25.0)
+    rows = run(expected, xyz)
+    detector = Detector(25.0)
+    got = []
+    for chunk in np.split(xyz, cuts):
+        got.append(detector.push_rows(chunk))
+        detector = Detector.from_state(detector.state())
+    got.append(detector.flush_rows())
+    assert np.concatenate(got).tobytes() == rows
+    assert detector.counts == expected.counts
+    assert detector.rest_bouts() == expected.rest_bouts()
+
+
+def test_many_rows_at_once_are_all_handed_over():
+    rate = 100.0
+    xyz = quiet(600, rate)
+    for start in range(1000, len(xyz) - 200, 150):
+        add_jerk(xyz, start, rate, peak=0.3, decay=0.06)
+    rows = table(whole(xyz, rate))
+    assert len(rows) > at.OUT_ROWS
+    assert run(Detector(rate), *np.array_split(xyz, 999)) == rows.tobytes()
+
+
+# Losses
+
+
+@settings(max_examples=60)
+@given(st.integers(0, 9000), st.integers(0, 4000), st.integers(0, 4000))
+def test_a_gap_may_be_told_in_parts(start, first, second):
+    def told(*gaps: int) -> bytes:
+        detector = Detector(50.0)
+        rows = [detector.push_rows(NIGHT[:start])]
+        for gap in gaps:
+            detector.gap(gap)
+            rows.append(detector.push_rows(NIGHT[:0]))
+        rows += [detector.push_rows(NIGHT[start:]), detector.flush_rows()]
+        return np.concatenate(rows).tobytes()
+
+    assert told(first, second) == told(first + second)
+
+
+@settings(max_examples=60)
+@given(pieces)
+def test_a_run_of_nan_is_a_gap_of_its_length(pieces):
+    xyz = pieces.xyz(50.0)
+    detector = Detector(50.0)
+    rows = []
+    lost = ~np.isfinite(xyz).all(axis=1)
+    for chunk in np.split(xyz, np.flatnonzero(np.diff(lost)) + 1):
+        if np.isfinite(chunk[0]).all():
+            rows.append(detector.push_rows(chunk))
+        else:
+            detector.gap(len(chunk))
+    rows.append(detector.flush_rows())
+    expected = Detector(50.0)
+    assert np.concatenate(rows).tobytes() == run(expected, xyz)
+    assert detector.index == expected.index == len(xyz)
+    assert detector.rest_bouts() == expected.rest_bouts()
+
+
+@pytest.mark.parametrize("lost", [1, 100, 10_000, 10_000_000])
+def test_samples_lost_at_the_start_only_move_the_numbers(lost):
+    detector = Detector(50.0)
+    detector.gap(lost)
+    rows = table(run(detector, NIGHT)).copy()
+    rows[:, [at.R_ONSET, at.R_END, at.R_EMITTED]] -= lost
+    assert rows.tobytes() == whole(NIGHT)
+
+
+losses = st.lists(
+    st.tuples(
+        st.floats(0.1, 12.0),  # s of samples
+        st.integers(1, 3000),  # samples lost
+        st.tuples(*[st.floats(-2.0, 2.0)] * 3),  # g, how far the sensor turns meanwhile
+    ),
+    min_size=1,
+    max_size=12,
+)
+
+
+@settings(max_examples=80)
+@given(losses, st.sampled_from([25.0, 50.0, 100.0]))
+def test_a_sensor_that_turns_while_nobody_looks_makes_no_event(losses, rate):
+    bridged = max(1, round(Settings().bridge * rate))
+    detector = Detector(rate)
+    rows = [detector.push_rows(quiet(40, rate))]
+    turned = (0.0, 0.0, 0.0)
+    for k, (seconds, lost, turn) in enumerate(losses):
+        # Across a loss short enough to run on, a turn would be a jump in the data.
+        turned = turn if lost > bridged else turned
+        detector.gap(lost)
+        rows.append(detector.push_rows(quiet(seconds, rate, seed=k) + np.float32(turned)))
+    rows.append(detector.flush_rows())
+    assert len(np.concatenate(rows)) == 0
+
+
+@settings(max_examples=60)
+@given(st.lists(st.tuples(st.integers(0, 8900), st.integers(1, 600)), min_size=1, max_size=8))
+def test_every_event_of_a_recording_with_losses_is_one_of_it_without(losses):
+    rate = 50.0
+    xyz = quiet(180, rate)
+    for k, start in enumerate(range(1000, 8900, 700)):
+        add_jerk(xyz, start, rate, peak=0.2 + 0.1 * k, decay=(0.06, 0.15, 0.6)[k % 3])
+    with_all = table(whole(xyz))
+    for start, lost in losses:
+        xyz[start : start + lost] = np.nan
+    for row in table(whole(xyz)):
+        # What is left of a jerk after a loss may end a little later than the jerk did.
+        near = (with_all[:, at.R_ONSET] <= row[at.R_END]) & (with_all[:, at.R_END] + rate >= row[at.R_ONSET])
+        assert near.any()
+
+
+@given(st.integers(0, 40_000), st.integers(20, 1000))
+@settings(max_examples=60)
+def test_nothing_opens_until_the_filters_have_settled_after_a_loss(lost, size):
+    rate = 32.0
+    detector = Detector(rate)
+    detector.push_rows(quiet(40, rate))
+    detector.gap(lost)
+    loud = quiet(20, rate, sigma=size / 1000)
+    rows = np.concatenate([detector.push_rows(loud), detector.flush_rows()])
+    if lost > round(30 * rate):
+        # The background is forgotten: no event before it is known again.
+        earliest = 40 * rate + lost + (Settings().warmup + Settings().guard - 1.5) * rate
+    elif lost > round(0.05 * rate):
+        earliest = 40 * rate + lost
+    else:
+        earliest = 40 * rate - 2
+    assert (rows[:, at.R_ONSET] >= earliest).all()
+
+
+def test_a_lasting_rise_of_the_noise_becomes_background():
+    detector = Detector(50.0)
+    detector.push_rows(quiet(60, 50.0))
+    opened = detector.push_rows(quiet(120, 50.0, seed=1, sigma=0.05))
+    assert (opened[:, at.R_ONSET] >= 2998).all()
+    assert len(opened) > 0
+    assert len(detector.push_rows(quiet(300, 50.0, seed=2, sigma=0.05))) == 0
+
+
+def test_an_event_is_cut_where_the_data_end():
+    rate = 100.0
+    xyz = quiet(30, rate)
+    xyz[2000:] += np.random.default_rng(0).normal(0, 0.2, (1000, 3)).astype(np.float32)
+    detector = Detector(rate)
+    assert len(detector.push_rows(xyz[:2500])) == 0
+    detector.gap(300)
+    rows = detector.push_rows(xyz[2500:2501])
+    assert rows[:, at.R_REVISION].tolist() == [0, 1]
+    assert rows[:, at.R_CUT].tolist() == [1, 1]
+    assert rows[:, at.R_END].tolist() == [2500, 2500]
+    assert rows[:, at.R_EMITTED].tolist() == [2500, 2500]
+
+
+def test_flush_ends_a_segment_as_a_loss_does():
+    rate = 50.0
+    xyz = quiet(40, rate)
+    detector = Detector(rate)
+    detector.push_rows(xyz)
+    assert len(detector.flush_rows()) == 0
+    assert len(detector.flush_rows()) == 0
+    rows = [detector.push_rows(xyz + np.float32([1.0, -1.0, 0.5])), detector.flush_rows()]
+    assert len(np.concatenate(rows)) == 0
+    jerked = xyz.copy()
+    add_jerk(jerked, 1500, rate)
+    rows = np.concatenate([detector.push_rows(jerked), detector.flush_rows()])
+    assert rows[:, at.R_ONSET] == pytest.approx([2 * len(xyz) + 1500] * 2, abs=3)
+    assert detector.counts["received"] == detector.index == 3 * len(xyz)
+
+
+@pytest.mark.parametrize("gap", [1000, 40_000])
+def test_a_flush_within_a_gap_changes_nothing_that_follows(gap):
+    def rows(flush: bool) -> tuple[bytes, str, int]:
+        detector = Detector(50.0)
+        out = [detector.push_rows(NIGHT), detector.push_rows(NIGHT[-500:])]
+        detector.gap(gap)
+        if flush:
+            out.append(detector.flush_rows())
+        out += [detector.push_rows(NIGHT), detector.flush_rows()]
+        return np.concatenate(out).tobytes(), detector.rest, detector.index
+
+    assert rows(flush=True) == rows(flush=False)
+
+
+@pytest.mark.parametrize("missing", [-1, 1.5, "3", None, math.nan])
+def test_a_gap_is_a_whole_number(missing):
+    with pytest.raises(UsageError, match=r"gap of .*whole number"):
+        Detector(100.0).gap(missing)
+
+
+def test_a_gap_may_be_a_numpy_integer():
+    detector = Detector(100.0)
+    detector.gap(np.int32(5))
+    assert detector.index == 5
+
+
+# What is pushed
+
+
+def test_any_layout_of_the_same_values_gives_the_same_rows():
+    xyz = np.round(NIGHT[:6000] * 1024)
+    xyz[~np.isfinite(xyz)] = 0
+    fine = (xyz / np.float32(1024)).astype(np.float32)
+    expected = whole(fine)
+    wide = np.zeros((len(fine), 7), np.float32)
+    wide[:, 1:6:2] = fine
+    read_only = fine.copy()
+    read_only.flags.writeable = False
+    forms = {
+        "float64": fine.astype(np.float64),
+        "long double": fine.astype(np.longdouble),
+        "big-endian": fine.astype(">f4"),
+        "big-endian double": fine.astype(">f8"),
+        "Fortran": np.asfortranarray(fine),
+        "strided": wide[:, 1:6:2],
+        "backwards": fine[::-1].copy()[::-1],
+        "every other": np.repeat(fine, 2, axis=0)[::2],
+        "transposed": fine.T.copy().T,
+        "read-only": read_only,
+        "list": fine.tolist(),
+    }
+    for name, given_as in forms.items():
+        assert run(Detector(50.0), given_as) == expected, name
+
+
+@pytest.mark.parametrize("dtype", [np.int8, np.int16, np.uint16, np.int32, np.int64, np.uint64, bool])
+def test_integers_are_g(dtype):
+    rng = np.random.default_rng(2)
+    counts = rng.integers(0, 2, (3000, 3))
+    assert whole(counts.astype(dtype)) == whole(counts.astype(np.float32))
+
+
+def test_what_was_pushed_is_left_as_it_was():
+    xyz = NIGHT.copy()
+    whole(xyz)
+    np.testing.assert_array_equal(xyz, NIGHT)
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        np.zeros((5, 2)),
+        np.zeros((5, 4)),
+        np.zeros((2, 5, 3)),
+        np.zeros(4),
+        np.float32(1.0),
+        np.zeros((3, 3), complex),
+        np.array([["a", "b", "c"]]),
+        "1,2,3",
+        [[None, None, None]],
+        None,
+        np.zeros((3, 3), "M8[s]"),
+        [[1.0, 2.0, 3.0], [1.0, 2.0]],
+    ],
+    ids=lambda wrong: str(np.shape(wrong)) if isinstance(wrong, np.ndarray) else repr(wrong),
+)
+def test_what_is_no_acceleration_is_refused(wrong):
+    detector = Detector(100.0)
+    detector.push(quiet(1, 100.0))
+    before = detector.state()
+    with pytest.raises(DataError) as error:
+        detector.push(wrong)
+    assert "\n" not in str(error.value)
+    assert detector.state() == before
+
+
+@pytest.mark.parametrize("empty", [[], np.zeros((0, 3)), np.zeros((0, 3), ">i2")])
+def test_nothing_is_a_chunk_too(empty):
+    detector = Detector(100.0)
+    assert len(detector.push(empty)) == 0
+    assert detector.index == 0
+
+
+@pytest.mark.parametrize("rate", [25, 25.0, 99.7, 1000, "100", np.float32(64)])
+def test_rates_that_are_supported(rate):
+    detector = Detector(rate)
+    assert detector.rate == float(rate)
+    assert len(detector.push(quiet(2, 50.0))) == 0
+
+
+@pytest.mark.parametrize("rate", [24.9, 0, -100, 1000.1, math.nan, math.inf, "fast", None, 1j])
+def test_rates_that_are_not(rate):
+    with pytest.raises(UsageError, match="rate"):
+        Detector(rate)
+
+
+def test_unknown_site():
+    with pytest.raises(UsageError, match="site 'ankle' is unknown: use wrist or mattress"):
+        Detector(100.0, "ankle")
+
+
+# Hostile input
+
+
+def hostile(rate: float) -> dict[str, np.ndarray]:
+    rng = np.random.default_rng(1)
+    n = round(20 * rate)
+    mixed = rng.normal(0, 1, (n, 3))
+    mixed[rng.random((n, 3)) < 0.2] = np.nan
+    mixed[rng.random((n, 3)) < 0.05] = np.inf
+    return {
+        "nan": np.full((n, 3), np.nan),
+        "inf": np.full((n, 3), np.inf),
+        "minus inf": np.full((n, 3), -np.inf),
+        "one nan axis": np.column_stack([np.full(n, np.nan), np.zeros(n), np.ones(n)]),
+        "mixed": mixed,
+        "flat": np.ones((n, 3)),
+        "zero": np.zeros((n, 3)),
+        "minus zero": np.full((n, 3), -0.0),
+        "tiny": np.full((n, 3), 1e-45) * rng.integers(0, 2, (n, 3)),
+        "saturated": np.where(rng.random((n, 3)) < 0.5, -16.0, 16.0),
+        "largest": np.where(rng.random((n, 3)) < 0.5, -64.0, 64.0),
+        "huge": np.full((n, 3), 3e38),
+        "beyond float32": np.full((n, 3), 1e300),
+        "spikes": np.where(rng.random((n, 1)) < 0.01, 60.0, POSTURE),
+        "one sample": np.full((1, 3), 64.0),
+        "nothing": np.empty((0, 3)),
+    }
+
+
+@pytest.mark.parametrize("site", ["wrist", "mattress"])
+@pytest.mark.parametrize("rate", [25.0, 100.0])
+@pytest.mark.parametrize("kind", list(hostile(25.0)))
+def test_hostile_input_leaves_no_trace(kind, rate, site):
+    detector = Detector(rate, site)
+    detector.push_rows(quiet(20, rate))
+    for row in table(b"".join(detector.push_rows(hostile(rate)[kind]).tobytes() for _ in range(2))):
+        assert np.isfinite(row[[at.R_PEAK, at.R_PROMINENCE, at.R_T90, at.R_SCORE, at.R_ANGLE]]).all()
+    detector.gap(round(rate))
+    xyz = quiet(60, rate)
+    start = round(50 * rate)
+    add_jerk(xyz, start, rate)
+    start += detector.index
+    rows = np.concatenate([detector.push_rows(xyz), detector.flush_rows()])
+    found = rows[(rows[:, at.R_REVISION] == 1) & (rows[:, at.R_ONSET] > start - 5 * rate)]
+    assert found[:, at.R_ONSET] == pytest.approx([start], abs=0.1 * rate)
+    assert found[0, at.R_PEAK] == pytest.approx(0.25, abs=0.15)
+    counts = detector.counts
+    assert counts["received"] + counts["missing"] == detector.index
+    assert np.isfinite(detector._floats[: at.SCALARS]).all()
+
+
+def test_a_jerk_is_found_where_it_is():
+    for rate in (25.0, 50.0, 100.0, 400.0, 1000.0):
+        xyz = quiet(30, rate)
+        add_jerk(xyz, round(20 * rate), rate)
+        events = detect(xyz, rate)
+        assert events["onset"] == pytest.approx([20.0], abs=0.06)
+
+
+# Counts
+
+
+@settings(max_examples=60)
+@given(pieces, st.integers(0, 3000))
+def test_counts_add_up(pieces, gap):
+    xyz = pieces.xyz(25.0)
+    detector = Detector(25.0)
+    for chunk in np.array_split(xyz, 5):
+        detector.push_rows(chunk)
+        detector.gap(gap)
+        counts = detector.counts
+        assert counts["received"] + counts["missing"] == detector.index
+        assert counts["invalid"] + counts["stuck"] <= counts["missing"]
+    detector.flush_rows()
+    assert detector.index == len(xyz) + 5 * gap
+    with np.errstate(invalid="ignore"):
+        assert detector.counts["invalid"] == int((~(np.abs(xyz) <= 64).all(axis=1)).sum())
+    counts = detector.counts
+    assert counts["missing"] == counts["invalid"] + counts["stuck"] + 5 * gap
+
+
+def test_held_samples_are_counted_and_not_used():
+    xyz = quiet(60, 100.0)
+    xyz[3000:4000] = xyz[3000]
+    detector = Detector(100.0)
+    assert len(table(run(detector, xyz))) == 0
+    assert 900 <= detector.counts["stuck"] < 1000
+
+
+def test_a_coarse_sensor_is_not_a_stuck_one():
+    level = np.float32([6 / 64, 22 / 64, 60 / 64])
+    xyz = level + np.round((quiet(300, 32.0, sigma=0.003) - np.float32(POSTURE)) * 64) / np.float32(64)
+    assert (np.diff(xyz, axis=0) == 0).all(axis=1).mean() > 0.5
+    detector = Detector(32.0)
+    assert len(table(run(detector, xyz))) == 0
+    assert detector.counts["stuck"] == 0
+
+
+# Rows
+
+
+def test_rows_of_an_event_come_in_order():
+    rows = table(whole(night(20.0, 50.0, seed=21)))
+    assert (np.diff(rows[:, at.R_EMITTED]) >= 0).all()
+    last_end = 0.0
+    ids = rows[:, at.R_ID].astype(int)
+    assert sorted(set(ids)) == list(range(ids.max() + 1))
+    for number in range(ids.max() + 1):
+        own = rows[ids == number]
+        assert own[:, at.R_REVISION].tolist() == list(range(len(own)))
+        assert len(own) >= 2
+        # Only what is known later may change.
+        assert len(np.unique(own[:, [at.R_ONSET, at.R_END, at.R_PEAK, at.R_T90, at.R_REST]], axis=0)) == 1
+        assert last_end <= own[0, at.R_ONSET] < own[0, at.R_END] <= own[0, at.R_EMITTED] + 1
+        last_end = own[0, at.R_END]
+
+
+def test_rows_are_prompt():
+    s = Settings()
+    rate = 50.0
+    rows = table(whole(night(20.0, rate, seed=22)))
+    rows = rows[rows[:, at.R_CUT] == 0]
+    late = (rows[:, at.R_EMITTED] - rows[:, at.R_END]) / rate
+    assert (late[rows[:, at.R_REVISION] == 0] <= s.hang).all()
+    assert late[rows[:, at.R_REVISION] == 1] == pytest.approx(s.final_delay, abs=1 / rate)
+
+
+def test_table_says_what_the_rows_say():
+    detector = Detector(50.0)
+    rows = detector.push_rows(NIGHT)
+    detector.reset()
+    events = detector.push(NIGHT)
+    assert events.array.dtype.names == tuple(column.name for column in COLUMNS)
+    assert events.meta == {
+        "hypnic_version": __import__("hypnic").__version__,
+        "rate": 50.0,
+        "site": "wrist",
+        "settings": Settings.preset("wrist").to_dict(),
+    }
+    np.testing.assert_array_equal(events["sample"], rows[:, at.R_ONSET])
+    np.testing.assert_array_equal(events["onset"], rows[:, at.R_ONSET] / 50.0)
+    np.testing.assert_array_equal(events["duration"], (rows[:, at.R_END] - rows[:, at.R_ONSET]) / 50.0)
+    for name, column in {
+        "score": at.R_SCORE,
+        "peak_g": at.R_PEAK,
+        "prominence": at.R_PROMINENCE,
+        "rise": at.R_RISE,
+        "t90": at.R_T90,
+        "hf_ratio": at.R_HF,
+        "angle_change": at.R_ANGLE,
+        "quiet_before": at.R_QUIET,
+        "interval": at.R_INTERVAL,
+        "id": at.R_ID,
+        "revision": at.R_REVISION,
+    }.items():
+        np.testing.assert_array_equal(events[name], rows[:, column], err_msg=name)
+    assert events["rest"].tolist() == [RESTS[int(code)] for code in rows[:, at.R_REST]]
+    assert ((events["score"] >= 0) & (events["score"] <= 1)).all()
+
+
+def test_movements_in_a_series_are_revised_when_the_fourth_shows():
+    rate = 50.0
+    xyz = quiet(240, rate)
+    for k in range(6):
+        add_movement(xyz, round((30 + 25 * k) * rate), rate, 2.0, seed=k)
+    detector = Detector(rate)
+    rows = detector.push(xyz)
+    latest = rows.latest()
+    assert latest["label"].tolist() == ["plm"] * 6
+    assert latest["revision"].tolist() == [2, 2, 2, 1, 1, 1]
+    fourth = np.flatnonzero((rows["id"] == 3) & (rows["revision"] == 1))[0]
+    assert rows["id"][fourth + 1 : fourth + 4].tolist() == [2, 1, 0]
+
+
+# Rest
+
+
+def test_rest_goes_from_settling_to_still():
+    s = Settings()
+    detector = Detector(25.0)
+    assert detector.rest == "settling"
+    detector.push_rows(quiet(s.still + s.window + 60, 25.0))
+    bouts = detector.rest_bouts()
+    assert [bout["rest"] for bout in bouts] == ["settling", "onset", "still"]
+    assert [bout["onset"] for bout in bouts] == pytest.approx([0.0, s.still, s.still + s.window], abs=1.0)
+    assert bouts[-1]["onset"] + bouts[-1]["duration"] == pytest.approx(detector.index / 25.0)
+    assert detector.rest == "still"
+
+
+def test_sustained_movement_wakes_and_a_new_window_opens():
+    rate = 25.0
+    xyz = quiet(900, rate)
+    for start in range(10_000, 12_500, 250):
+        add_movement(xyz, start, rate, 5.0, seed=start)
+    detector = Detector(rate)
+    detector.push_rows(xyz)
+    assert [bout["rest"] for bout in detector.rest_bouts()] == [
+        "settling",
+        "onset",
+        "awake",
+        "settling",
+        "onset",
+    ]
+
+
+@pytest.mark.parametrize(("lost", "rest"), [(590.0, "onset"), (610.0, "settling")])
+def test_after_a_long_loss_nothing_is_known_of_rest(lost, rest):
+    detector = Detector(25.0)
+    detector.push_rows(quiet(400, 25.0))
+    assert detector.rest == "onset"
+    detector.gap(round(lost * 25))
+    detector.push_rows(quiet(10, 25.0))
+    assert detector.rest == rest
+
+
+# State
+
+
+def test_the_state_does_not_grow():
+    detector = Detector(25.0)
+    xyz = night(4.0, 25.0, seed=7)
+    sizes = set()
+    for _ in range(30):
+        detector.push_rows(xyz)
+        sizes.add((detector._floats.nbytes, detector._integers.nbytes))
+    assert len(sizes) == 1
+    # Besides the two arrays there are the turns of rest, some tens of bytes each.
+    assert len(detector.state()) < sum(sizes.pop()) + 2000 + 40 * len(detector.rest_bouts())
+
+
+def test_reset_is_a_new_detector():
+    detector = Detector(50.0, "mattress")
+    detector.push_rows(NIGHT)
+    detector.gap(7)
+    detector.reset()
+    assert detector.state() == Detector(50.0, "mattress").state()
+    assert detector.rest_bouts() == []
+    assert run(detector, NIGHT) == run(Detector(50.0, "mattress"), NIGHT)
+
+
+def test_state_keeps_rate_site_and_settings():
+    settings = Settings.from_dict({"name": "mattress-1", "on_min": 1.75})
+    restored = Detector.from_state(Detector(99.5, "mattress", settings).state())
+    assert (restored.rate, restored.site, restored.settings) == (99.5, "mattress", settings)
+
+
+STATE = Detector(25.0).state()
+
+
+@settings(max_examples=100)
+@given(st.integers(0, len(STATE) - 1), st.integers(1, 255))
+def test_a_changed_byte_is_noticed(position, change):
+    damaged = bytearray(STATE)
+    damaged[position] ^= change
+    with pytest.raises(DataError, match="damaged"):
+        Detector.from_state(bytes(damaged))
+
+
+@pytest.mark.parametrize(
+    "damaged", [b"", b"hypnic", STATE[:-1], STATE[:60], STATE + b"\0", STATE[1:], bytes(5000)]
+)
+def test_damaged_state_is_refused(damaged):
+    with pytest.raises(DataError, match="damaged"):
+        Detector.from_state(damaged)
+
+
+def test_state_of_another_layout_is_refused(monkeypatch):
+    monkeypatch.setattr(at, "LAYOUT_VERSION", at.LAYOUT_VERSION + 1)
+    other = Detector(25.0).state()
+    monkeypatch.undo()
+    with pytest.raises(DataError, match=r"layout .* start the detector anew"):
+        Detector.from_state(other)
+
+
+# Whole recordings
+
+
+def test_file_or_array(tmp_path: Path):
+    path = tmp_path / "night.h5"
+    scale = 1 / 8192
+    counts = np.round(np.nan_to_num(NIGHT) / scale).astype(np.int16)
+    xyz = (counts * scale).astype(np.float32)
+    with Recorder(path, 50.0, "wrist", scale=scale, durable=False) as recorder:
+        recorder.write(Chunk(xyz[:4000], 0))
+        recorder.write(Chunk(xyz[4000:7000], 4000))
+        recorder.write(Chunk(xyz[7500:], 7500, missing=500))
+    gapped = xyz.copy()
+    gapped[7000:7500] = np.nan
+    with Recording(path) as recording:
+        from_file = detect(recording)
+    from_array = detect(gapped, rate=50.0)
+    assert len(from_file) >= 8
+    assert from_file.array.tobytes() == from_array.array.tobytes()
+    told = from_array.meta["counts"]
+    assert from_file.meta["counts"] == {**told, "invalid": 0}
+
+
+@pytest.mark.parametrize("block", [1, 77, 100_000])
+def test_detect_is_the_last_revision_of_each_event(block):
+    detector = Detector(50.0)
+    events = detector.push(NIGHT[:4000])
+    rows = events.concat([events, detector.push(NIGHT[4000:]), detector.flush()])
+    seen = []
+    found = detect(ArraySource(NIGHT, 50.0, block=block), progress=seen.append)
+    assert found.array.tobytes() == rows.latest().array.tobytes()
+    assert found.meta["counts"] == detector.counts
+    assert found.meta["rest"] == detector.rest_bouts()
+    assert seen[-1] == len(NIGHT)
+    assert seen == sorted(seen)
+    json.dumps(found.meta)
+
+
+def test_detect_takes_site_and_settings():
+    xyz = quiet(60, 50.0)
+    add_jerk(xyz, 2000, 50.0, peak=0.012)
+    assert len(detect(xyz, 50.0)) == 0
+    assert len(detect(xyz, 50.0, site="mattress")) == 1
+    assert len(detect(xyz, 50.0, settings=Settings.from_dict({"floor_g": 0.001}))) == 1
+    assert len(detect(ArraySource(xyz, 50.0, "mattress"))) == 1
+    assert len(detect(ArraySource(xyz, 50.0, "mattress"), site="wrist")) == 0
+
+
+def test_detect_needs_a_rate_and_enough_samples():
+    with pytest.raises(UsageError, match="needs its rate"):
+        detect(NIGHT)
+    with pytest.raises(DataError, match="6 s are needed"):
+        detect(NIGHT[:300], 50.0)
+    with pytest.raises(DataError, match="usable"):
+        detect(np.full((10_000, 3), np.nan), 50.0)
+    assert len(detect(quiet(6.1, 50.0), 50.0)) == 0
+
+
+def test_real_recordings_in_any_pieces(recordings: Path):
+    counts = np.loadtxt(recordings / "stress_predict_e4_32hz" / "S05_ACC.csv", delimiter=",", skiprows=2)
+    xyz = (counts / 64).astype(np.float32)
+    rows = whole(xyz, 32.0)
+    assert len(table(rows)) > 100
+    assert run(Detector(32.0), *np.array_split(xyz, 501)) == rows
