@@ -19,6 +19,7 @@ from hypnic import __version__
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from datetime import datetime
 
     from hypnic.events import Events
     from hypnic.readers import BaseRecording
@@ -120,7 +121,7 @@ def detect(
                 if write_events:
                     _write_events(recording, found)
                 damage = [_damage_line(recording)] if recording.damage else []
-                start = recording.start
+                start = recording.start_time
         except (DataError, OSError) as error:
             failed += 1
             _complain(error, None if str(path) in str(error) else path)
@@ -316,53 +317,44 @@ def _damage_line(recording: BaseRecording) -> str:
     )
 
 
-def _show(found: Events, start: float) -> None:
-    """Print events as a table for people."""
+def _show(found: Events, start: datetime | None) -> None:
+    """Print events as a table for people, within 80 columns."""
+    from datetime import timedelta
+
     from rich.box import SIMPLE_HEAD
     from rich.console import Console
     from rich.table import Table
 
     if not len(found):
         return
-    table = Table(box=SIMPLE_HEAD, pad_edge=False)
-    for title in (
-        "time",
-        "label",
-        "score",
-        "peak",
-        "duration",
-        "prominence",
-        "angle",
-        "quiet before",
-        "rest",
-    ):
-        table.add_column(
-            title, justify="left" if title in ("time", "label", "rest") else "right", no_wrap=True
-        )
+    table = Table(box=SIMPLE_HEAD, pad_edge=False, padding=(0, 0, 0, 1))
+    for title in ("onset", "clock") if start else ("onset",):
+        table.add_column(title, no_wrap=True)
+    table.add_column("label", no_wrap=True)
+    for title in ("score", "peak", "length", "quiet"):
+        table.add_column(title, justify="right", no_wrap=True)
+    table.add_column("rest", no_wrap=True)
     for row in found:
+        onset = float(row["onset"])
+        clock = [f"{start + timedelta(seconds=onset):%H:%M:%S}"] if start else []
         table.add_row(
-            _clock(float(row["onset"]), start),
+            _span(onset, 2),
+            *clock,
             str(row["label"]),
             f"{row['score']:.2f}",
             f"{1e3 * row['peak_g']:.0f} mg",
             f"{row['duration']:.2f} s",
-            f"{row['prominence']:.1f}",
-            f"{row['angle_change']:.0f}°",
             f"{row['quiet_before']:.0f} s",
             str(row["rest"]),
         )
     Console().print(table)
 
 
-def _clock(seconds: float, start: float) -> str:
-    """Return the time from the start of the recording, with the time of day where that is known."""
-    whole = int(seconds)
-    text = f"{whole // 3600}:{whole // 60 % 60:02d}:{seconds % 60:06.3f}"
-    if start == start:
-        from datetime import UTC, datetime
-
-        text += datetime.fromtimestamp(start + seconds, UTC).strftime(" (%H:%M:%S UTC)")
-    return text
+def _span(seconds: float, decimals: int = 0) -> str:
+    """Return a time from the start of the recording as hours, minutes and seconds."""
+    whole, part = divmod(round(seconds * 10**decimals), 10**decimals)
+    fraction = f".{part:0{decimals}d}" if decimals else ""
+    return f"{whole // 3600}:{whole // 60 % 60:02d}:{whole % 60:02d}{fraction}"
 
 
 def _show_facts(facts: dict[str, Any]) -> None:
@@ -373,7 +365,7 @@ def _show_facts(facts: dict[str, Any]) -> None:
     lines = {
         "file": facts["path"],
         "rate": f"{facts['rate']:g} Hz, effective {facts['effective_rate']:.6g} Hz",
-        "length": f"{_clock(facts['duration'], float('nan'))} h ({facts['samples']} samples)",
+        "length": f"{_span(facts['duration'])} h ({facts['samples']} samples)",
         "start": facts["start"] or "unknown",
         "site": facts["site"],
         "sensor": facts["sensor"] or "unknown",
@@ -394,9 +386,7 @@ def _show_facts(facts: dict[str, Any]) -> None:
     for name, value in lines.items():
         print(f"{name:>16}  {value}")
     for number, bout in enumerate(facts["rest"]):
-        span = (
-            f"{_clock(bout['onset'], float('nan'))[:-4]}  {bout['rest']:<9} {bout['duration'] / 60:7.1f} min"
-        )
+        span = f"{_span(bout['onset'])}  {bout['rest']:<9} {bout['duration'] / 60:7.1f} min"
         print(f"{'' if number else 'rest':>16}  {span}")
     for label, count in facts["events"].items():
         print(f"{label:>16}  {count}")

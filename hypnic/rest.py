@@ -27,6 +27,9 @@ MOVEMENT = 1.0
 LONGEST = 10.0
 """Duration (s) beyond which a single movement counts no more: one long turn is not a waking."""
 
+STAYED = 0.4
+"""What a movement without a change of posture counts, where posture is known (simulated)."""
+
 
 @jit
 def restart(F, N):
@@ -45,7 +48,11 @@ def moved(F, N, end, duration, angle):
     if duration < MOVEMENT and angle < F[P_REST_ANGLE]:
         return
     N[I_LAST_MOVE] = max(N[I_LAST_MOVE], end)
-    F[S_MOVED] += 2.0 + min(duration, LONGEST)
+    amount = 2.0 + min(duration, LONGEST)
+    if F[P_REST_ANGLE] < 180.0 and angle < F[P_REST_ANGLE]:
+        # A limb that comes back to where it was seldom means that the person is awake.
+        amount *= STAYED
+    F[S_MOVED] += amount
 
 
 @jit

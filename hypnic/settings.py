@@ -149,7 +149,7 @@ class Settings:
         7200.0,
     )
     waking: float = _setting(
-        20.0,
+        16.0,
         "s",
         "decaying sum of movement that means awake",
         "longer than one turn in sleep (S)",
@@ -263,6 +263,6 @@ class Settings:
 PRESETS: Final[dict[str, dict[str, float]]] = {
     "wrist-1": {},
     # A mattress shows a hundredth of what a wrist does, and has no arm whose angle could change.
-    "mattress-1": {"floor_g": 0.001, "posture_angle": 1.0, "rest_angle": 180.0},
+    "mattress-1": {"floor_g": 0.001, "posture_angle": 1.0, "rest_angle": 180.0, "waking": 20.0},
 }
 """What each preset changes from the defaults above."""

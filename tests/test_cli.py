@@ -132,6 +132,8 @@ def test_options_of_foreign_files(tmp_path: Path) -> None:
         100,
         "--units",
         "mg",
+        "--scale",
+        1,
         "--site",
         "mattress",
         "--dataset",

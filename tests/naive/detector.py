@@ -477,7 +477,8 @@ class Rest:
         duration = (event.end - event.onset) / self.plan.rate
         if duration >= 1.0 or event.values["angle"] >= self.plan.s.rest_angle:
             self.last_move = max(self.last_move, event.end)
-            self.moved += 2.0 + min(duration, 10.0)
+            stayed = event.values["angle"] < self.plan.s.rest_angle < 180.0
+            self.moved += (2.0 + min(duration, 10.0)) * (0.4 if stayed else 1.0)
 
     def advance(self, mean: Array, now: int) -> None:
         """One block."""
