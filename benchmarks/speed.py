@@ -3,7 +3,8 @@
     python benchmarks/speed.py [--hours 8] [--repeats 5]
 
 Medians. The kernel does everything (three axes, filters, running median, features, labels, rest) on a
-simulated night; the peers are obspy's STA/LTA on the norm, from the same samples to a list of onsets. The file is that night in shuffle+gzip.
+simulated night; the peers are obspy's STA/LTA on the norm, from the same samples to a list of onsets.
+The file is that night in shuffle+gzip.
 """
 
 from __future__ import annotations

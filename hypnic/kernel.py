@@ -39,6 +39,10 @@ def run(F, N, xyz, start):
         Row of `xyz` to go on from; the rows that came out are in the state.
     """
     limit = F[P_MAX_G]
+    # Read once: every write to the state could, for all the compiler knows, be one to these.
+    h0, h1, h2, h3, h4 = F[FILTERS], F[FILTERS + 1], F[FILTERS + 2], F[FILTERS + 3], F[FILTERS + 4]
+    l0, l1, l2, l3, l4 = F[FILTERS + 5], F[FILTERS + 6], F[FILTERS + 7], F[FILTERS + 8], F[FILTERS + 9]
+    f0, f1, f2, f3, f4 = F[FILTERS + 10], F[FILTERS + 11], F[FILTERS + 12], F[FILTERS + 13], F[FILTERS + 14]
     smooth = F[P_SMOOTH]
     has_hf = F[P_HAS_HF] > 0.0
     flat_weight = 1.0 / (60.0 * F[P_RATE])
@@ -74,21 +78,21 @@ def run(F, N, xyz, start):
         slot = RING + LANES * ring
         for a in range(3):
             value = F[Z_LAST + a]
-            u = F[FILTERS] * value + F[Z_HIGH1 + a]
-            F[Z_HIGH1 + a] = F[FILTERS + 1] * value - F[FILTERS + 3] * u + F[Z_HIGH2 + a]
-            F[Z_HIGH2 + a] = F[FILTERS + 2] * value - F[FILTERS + 4] * u
-            v = F[FILTERS + 5] * u + F[Z_LOW1 + a]
-            F[Z_LOW1 + a] = F[FILTERS + 6] * u - F[FILTERS + 8] * v + F[Z_LOW2 + a]
-            F[Z_LOW2 + a] = F[FILTERS + 7] * u - F[FILTERS + 9] * v
+            u = h0 * value + F[Z_HIGH1 + a]
+            F[Z_HIGH1 + a] = h1 * value - h3 * u + F[Z_HIGH2 + a]
+            F[Z_HIGH2 + a] = h2 * value - h4 * u
+            v = l0 * u + F[Z_LOW1 + a]
+            F[Z_LOW1 + a] = l1 * u - l3 * v + F[Z_LOW2 + a]
+            F[Z_LOW2 + a] = l2 * u - l4 * v
             F[slot + a] = v
             F[Z_BLOCK + a] += value
             energy += v * v
         if has_hf:
             for a in range(3):
                 value = F[Z_LAST + a]
-                w = F[FILTERS + 10] * value + F[Z_HF1 + a]
-                F[Z_HF1 + a] = F[FILTERS + 11] * value - F[FILTERS + 13] * w + F[Z_HF2 + a]
-                F[Z_HF2 + a] = F[FILTERS + 12] * value - F[FILTERS + 14] * w
+                w = f0 * value + F[Z_HF1 + a]
+                F[Z_HF1 + a] = f1 * value - f3 * w + F[Z_HF2 + a]
+                F[Z_HF2 + a] = f2 * value - f4 * w
                 high += w * w
         F[slot + 3] = high
         F[S_SMOOTH1] += smooth * (energy - F[S_SMOOTH1])
