@@ -150,7 +150,7 @@ def test_memory_does_not_grow_with_the_night() -> None:
 )
 def test_what_cannot_be_meant_is_refused(options: dict[str, object], words: str) -> None:
     with pytest.raises(UsageError, match=words):
-        Sleeper(**{"hours": 0.1, **options})  # type: ignore[arg-type]
+        Sleeper(**{"hours": 0.1, **options})
 
 
 def test_chunks_of_nothing_are_refused(faulty: Sleeper) -> None:
@@ -352,7 +352,7 @@ def _event(kind: str, site: str, seed: int, rate: float = 400.0) -> tuple[np.nda
     peak = own(peaks.get(kind) or f"{'tap' if kind == 'tap' else 'movement'}.peak.{where}")
     spec = Spec(0.0, kind, length, peak)
     grid = Grid(rate)
-    motion = render(Stage(spec, Scene(site, BED), grid, np.array([0.0, 0.6, 0.8]), own, own))  # type: ignore[arg-type]
+    motion = render(Stage(spec, Scene(site, BED), grid, np.array([0.0, 0.6, 0.8]), own, own))
     assert np.linalg.norm([0.0, 0.6, 0.8] + motion.tilt[-1]) == pytest.approx(1.0, abs=1e-9)
     if kind == "jerk":
         assert motion.peak == pytest.approx(peak, rel=0.2 if site == "wrist" else 1e-9)
@@ -469,7 +469,7 @@ def test_without_faults_nothing_is_lost(clean: Sleeper) -> None:
 @pytest.mark.parametrize("wrong", [{"gap_rate": -1}, {"spike_rate": math.inf}, {"drops": 0.6}])
 def test_impossible_faults_are_refused(wrong: dict[str, float]) -> None:
     with pytest.raises(UsageError, match=next(iter(wrong))):
-        Faults(**wrong)  # type: ignore[arg-type]
+        Faults(**wrong)
 
 
 # files
@@ -558,7 +558,7 @@ def test_injection_refuses_what_it_cannot_do(
     options: dict[str, object], error: type[Exception], words: str
 ) -> None:
     with pytest.raises(error, match=words):
-        inject(_still(30), **{"rate": 32, "site": "wrist", **options})  # type: ignore[arg-type]
+        inject(_still(30), **{"rate": 32, "site": "wrist", **options})
     with pytest.raises(DataError, match="no room"):
         inject(_still(9), 32, "wrist")
 

@@ -441,7 +441,8 @@ class BaseRecording:
 
     def _load(self, begin: int, end: int) -> NDArray[np.float32]:
         """Return the stored rows `begin` to `end` in g, as a fresh array or one that nobody writes to."""
-        raise NotImplementedError
+        # The one thing that a format must say for itself.
+        raise NotImplementedError(f"{type(self).__name__} does not load its samples")
 
     def close(self) -> None:
         """Let go of the file."""
