@@ -1,73 +1,40 @@
-"""The `hypnic` command.
-
-Exit status: 0 done, 1 something about the data (a damaged file, a full disk), 2 something about the words
-(an unknown option, a rate below 25 Hz), 130 interrupted. Errors are one line on stderr.
-"""
+"""Commands on recorded and simulated nights: detect, info, simulate."""
 
 from __future__ import annotations
 
-import os
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from hypnic import __version__
+from hypnic.cli.shared import (
+    ColumnsOption,
+    DatasetOption,
+    RateOption,
+    ScaleOption,
+    Site,
+    SiteOption,
+    TimeOption,
+    UnitsOption,
+    app,
+    clock_text,
+    complain,
+    open_night,
+    progress_bar,
+    read_settings,
+)
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
     from datetime import datetime
 
     from hypnic.events import Events
     from hypnic.readers import BaseRecording
     from hypnic.settings import Settings
 
-__all__ = ["app", "main"]
+__all__ = ["detect", "info", "simulate"]
 
 Format = Literal["table", "csv", "tsv", "json", "jsonl"]
-Site = Literal["wrist", "mattress"]
-Units = Literal["g", "mg", "m/s2"]
-
-_LONG = 5_000_000
-"""Samples from which a progress bar is worth its room."""
-
-app = typer.Typer(
-    name="hypnic",
-    no_args_is_help=True,
-    add_completion=False,
-    pretty_exceptions_enable=False,
-    rich_markup_mode=None,
-    help="Find candidate hypnic jerks (sleep starts) in wrist or mattress acceleration. A sensor cannot see sleep "
-    "stage: what is found are candidates. Not a medical device.",
-)
-
-SiteOption = Annotated[Site | None, typer.Option(help="Where the sensor was; by default as the file says.")]
-RateOption = Annotated[float | None, typer.Option(help="Sampling rate in Hz, where the file does not say.")]
-DatasetOption = Annotated[str | None, typer.Option(help="HDF5: name of the data set.")]
-ScaleOption = Annotated[float | None, typer.Option(help="Units per number in the file.")]
-UnitsOption = Annotated[Units | None, typer.Option(help="What a number times the scale is in.")]
-ColumnsOption = Annotated[str | None, typer.Option(help="Text: columns x,y,z by name or number from 0.")]
-TimeOption = Annotated[
-    str | None, typer.Option("--time", help="Text: column of time stamps by name or number.")
-]
-
-
-def _version(wanted: bool) -> None:
-    if wanted:
-        print(f"hypnic {__version__}")
-        raise typer.Exit
-
-
-@app.callback()
-def _root(
-    version: Annotated[
-        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
-    ] = False,
-) -> None:
-    return
 
 
 @app.command()
@@ -114,9 +81,9 @@ def detect(
     failed = 0
     for path in files:
         try:
-            with _open(path, dataset, rate, scale, units, site, columns, time) as recording:
+            with open_night(path, dataset, rate, scale, units, site, columns, time) as recording:
                 found = _detect(
-                    recording, _settings(settings, recording.site), str(path) if several else None
+                    recording, read_settings(settings, recording.site), str(path) if several else None
                 )
                 if write_events:
                     _write_events(recording, found)
@@ -124,7 +91,7 @@ def detect(
                 start = recording.start_time
         except (DataError, OSError) as error:
             failed += 1
-            _complain(error, None if str(path) in str(error) else path)
+            complain(error, None if str(path) in str(error) else path)
             continue
         shown = found.label(*wanted) if wanted else found
         if output is not None:
@@ -162,7 +129,7 @@ def info(
     from hypnic.errors import DataError
     from hypnic.quality import describe
 
-    with _open(file, dataset, rate, scale, units, site, columns, time) as recording:
+    with open_night(file, dataset, rate, scale, units, site, columns, time) as recording:
         facts = describe(recording)
         try:
             found = _detect(recording, None, None)
@@ -209,55 +176,11 @@ def simulate(
     )
 
 
-def _open(
-    path: Path,
-    dataset: str | None,
-    rate: float | None,
-    scale: float | None,
-    units: str | None,
-    site: str | None,
-    columns: str | None,
-    time: str | None,
-) -> BaseRecording:
-    from hypnic.readers import open_recording
-
-    return open_recording(
-        path,
-        dataset=dataset,
-        rate=rate,
-        scale=scale,
-        units=units,
-        site=site,
-        columns=columns,
-        time_column=time,
-    )
-
-
-def _settings(path: Path | None, site: str) -> Settings | None:
-    from hypnic.settings import Settings
-
-    return None if path is None else Settings.from_toml(path, site)
-
-
 def _detect(recording: BaseRecording, settings: Settings | None, name: str | None) -> Events:
     from hypnic.detector import detect
 
-    with _progress(recording.n_total, name or recording.path.name) as progress:
+    with progress_bar(recording.n_total, name or recording.path.name) as progress:
         return detect(recording, settings=settings, progress=progress)
-
-
-@contextmanager
-def _progress(total: int, name: str) -> Iterator[Callable[[int], None] | None]:
-    """Show how far a long recording is, on stderr, where that is a terminal."""
-    if total < _LONG or not sys.stderr.isatty():
-        yield None
-        return
-    from rich.console import Console
-    from rich.progress import Progress
-
-    with Progress(console=Console(stderr=True), transient=True) as bar:
-        task = bar.add_task(name, total=total)
-        yield lambda done: bar.update(task, completed=done)
 
 
 def _write_events(recording: BaseRecording, found: Events) -> None:
@@ -338,7 +261,7 @@ def _show(found: Events, start: datetime | None) -> None:
         onset = float(row["onset"])
         clock = [f"{start + timedelta(seconds=onset):%H:%M:%S}"] if start else []
         table.add_row(
-            _span(onset, 2),
+            clock_text(onset, 2),
             *clock,
             str(row["label"]),
             f"{row['score']:.2f}",
@@ -350,13 +273,6 @@ def _show(found: Events, start: datetime | None) -> None:
     Console().print(table)
 
 
-def _span(seconds: float, decimals: int = 0) -> str:
-    """Return a time from the start of the recording as hours, minutes and seconds."""
-    whole, part = divmod(round(seconds * 10**decimals), 10**decimals)
-    fraction = f".{part:0{decimals}d}" if decimals else ""
-    return f"{whole // 3600}:{whole // 60 % 60:02d}:{whole % 60:02d}{fraction}"
-
-
 def _show_facts(facts: dict[str, Any]) -> None:
     def three(values: list[float | None]) -> str:
         return ", ".join("unknown" if value is None else f"{value:.4g}" for value in values)
@@ -365,7 +281,7 @@ def _show_facts(facts: dict[str, Any]) -> None:
     lines = {
         "file": facts["path"],
         "rate": f"{facts['rate']:g} Hz, effective {facts['effective_rate']:.6g} Hz",
-        "length": f"{_span(facts['duration'])} h ({facts['samples']} samples)",
+        "length": f"{clock_text(facts['duration'])} h ({facts['samples']} samples)",
         "start": facts["start"] or "unknown",
         "site": facts["site"],
         "sensor": facts["sensor"] or "unknown",
@@ -386,7 +302,7 @@ def _show_facts(facts: dict[str, Any]) -> None:
     for name, value in lines.items():
         print(f"{name:>16}  {value}")
     for number, bout in enumerate(facts["rest"]):
-        span = f"{_span(bout['onset'])}  {bout['rest']:<9} {bout['duration'] / 60:7.1f} min"
+        span = f"{clock_text(bout['onset'])}  {bout['rest']:<9} {bout['duration'] / 60:7.1f} min"
         print(f"{'' if number else 'rest':>16}  {span}")
     for label, count in facts["events"].items():
         print(f"{label:>16}  {count}")
@@ -394,44 +310,3 @@ def _show_facts(facts: dict[str, Any]) -> None:
         print(f"{'note':>16}  {note}")
     for warning in facts["warnings"]:
         print(f"{'warning':>16}  {warning}")
-
-
-def _complain(error: BaseException, path: Path | None = None) -> None:
-    text = str(error)
-    if isinstance(error, OSError) and error.strerror:
-        text = f"{error.filename}: {error.strerror}" if error.filename else error.strerror
-    place = f"{path}: " if path is not None else ""
-    print(f"hypnic: {place}{' '.join(text.split())}", file=sys.stderr)
-
-
-def main() -> None:
-    """Run the command and turn every refusal into one line and an exit status."""
-    from hypnic.errors import DataError, UsageError
-
-    status = 0
-    try:
-        status = app(standalone_mode=False) or 0
-    except UsageError as error:
-        _complain(error)
-        status = 2
-    except BrokenPipeError:
-        # The reader of the pipe has gone: nothing to say, and no one to say it to.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        status = 1
-    except (DataError, OSError) as error:
-        _complain(error)
-        status = 1
-    except MemoryError:
-        print("hypnic: out of memory", file=sys.stderr)
-        status = 1
-    except (KeyboardInterrupt, typer.Abort):
-        print("hypnic: interrupted", file=sys.stderr)
-        status = 130
-    except Exception as error:
-        # click's own usage errors know how to show themselves; anything else is a bug and keeps its traceback.
-        show = getattr(error, "show", None)
-        if show is None:
-            raise
-        show()
-        status = getattr(error, "exit_code", 2)
-    sys.exit(status)

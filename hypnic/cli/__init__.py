@@ -1,0 +1,50 @@
+"""The `hypnic` command.
+
+Exit status: 0 done, 1 something about the data (a damaged file, a full disk), 2 something about the words
+(an unknown option, a rate below 25 Hz), 130 interrupted. Errors are one line on stderr.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+
+import typer
+
+from hypnic.cli import nights as nights  # each module of commands adds its own to the app
+from hypnic.cli.shared import app, complain
+
+__all__ = ["app", "main"]
+
+
+def main() -> None:
+    """Run the command and turn every refusal into one line and an exit status."""
+    from hypnic.errors import DataError, UsageError
+
+    status = 0
+    try:
+        status = app(standalone_mode=False) or 0
+    except UsageError as error:
+        complain(error)
+        status = 2
+    except BrokenPipeError:
+        # The reader of the pipe has gone: nothing to say, and no one to say it to.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        status = 1
+    except (DataError, OSError) as error:
+        complain(error)
+        status = 1
+    except MemoryError:
+        print("hypnic: out of memory", file=sys.stderr)
+        status = 1
+    except (KeyboardInterrupt, typer.Abort):
+        print("hypnic: interrupted", file=sys.stderr)
+        status = 130
+    except Exception as error:
+        # click's own usage errors know how to show themselves; anything else is a bug and keeps its traceback.
+        show = getattr(error, "show", None)
+        if show is None:
+            raise
+        show()
+        status = getattr(error, "exit_code", 2)
+    sys.exit(status)

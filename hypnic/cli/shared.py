@@ -1,0 +1,139 @@
+"""What every command shares: the options of recordings, progress, times, and how an error is said."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import typer
+
+from hypnic import __version__
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from hypnic.readers import BaseRecording
+    from hypnic.settings import Settings
+
+__all__ = [
+    "ColumnsOption",
+    "DatasetOption",
+    "RateOption",
+    "ScaleOption",
+    "Site",
+    "SiteOption",
+    "TimeOption",
+    "UnitsOption",
+    "app",
+    "clock_text",
+    "complain",
+    "open_night",
+    "progress_bar",
+    "read_settings",
+]
+
+Site = Literal["wrist", "mattress"]
+Units = Literal["g", "mg", "m/s2"]
+
+_LONG = 5_000_000
+"""Samples from which a progress bar is worth its room."""
+
+app = typer.Typer(
+    name="hypnic",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+    help="Find candidate hypnic jerks (sleep starts) in wrist or mattress acceleration. A sensor cannot see sleep "
+    "stage: what is found are candidates. Not a medical device.",
+)
+
+SiteOption = Annotated[Site | None, typer.Option(help="Where the sensor was; by default as the file says.")]
+RateOption = Annotated[float | None, typer.Option(help="Sampling rate in Hz, where the file does not say.")]
+DatasetOption = Annotated[str | None, typer.Option(help="HDF5: name of the data set.")]
+ScaleOption = Annotated[float | None, typer.Option(help="Units per number in the file.")]
+UnitsOption = Annotated[Units | None, typer.Option(help="What a number times the scale is in.")]
+ColumnsOption = Annotated[str | None, typer.Option(help="Text: columns x,y,z by name or number from 0.")]
+TimeOption = Annotated[
+    str | None, typer.Option("--time", help="Text: column of time stamps by name or number.")
+]
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        print(f"hypnic {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _root(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
+    return
+
+
+def open_night(
+    path: Path,
+    dataset: str | None,
+    rate: float | None,
+    scale: float | None,
+    units: str | None,
+    site: str | None,
+    columns: str | None,
+    time: str | None,
+) -> BaseRecording:
+    """Open a recording with what the options say of it."""
+    from hypnic.readers import open_recording
+
+    return open_recording(
+        path,
+        dataset=dataset,
+        rate=rate,
+        scale=scale,
+        units=units,
+        site=site,
+        columns=columns,
+        time_column=time,
+    )
+
+
+def read_settings(path: Path | None, site: str) -> Settings | None:
+    """Return the settings in a TOML file, None where none is named."""
+    from hypnic.settings import Settings
+
+    return None if path is None else Settings.from_toml(path, site)
+
+
+@contextmanager
+def progress_bar(total: int, name: str) -> Iterator[Callable[[int], None] | None]:
+    """Show how far a long recording is, on stderr, where that is a terminal."""
+    if total < _LONG or not sys.stderr.isatty():
+        yield None
+        return
+    from rich.console import Console
+    from rich.progress import Progress
+
+    with Progress(console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task(name, total=total)
+        yield lambda done: bar.update(task, completed=done)
+
+
+def clock_text(seconds: float, decimals: int = 0) -> str:
+    """Return a time from the start of the recording as hours, minutes and seconds."""
+    whole, part = divmod(round(seconds * 10**decimals), 10**decimals)
+    fraction = f".{part:0{decimals}d}" if decimals else ""
+    return f"{whole // 3600}:{whole // 60 % 60:02d}:{whole % 60:02d}{fraction}"
+
+
+def complain(error: BaseException, path: Path | None = None) -> None:
+    """Say in one line on stderr what is wrong."""
+    text = str(error)
+    if isinstance(error, OSError) and error.strerror:
+        text = f"{error.filename}: {error.strerror}" if error.filename else error.strerror
+    place = f"{path}: " if path is not None else ""
+    print(f"hypnic: {place}{' '.join(text.split())}", file=sys.stderr)
