@@ -13,6 +13,7 @@ from hypnic.cli.shared import (
     DatasetOption,
     RateOption,
     ScaleOption,
+    SettingsOption,
     Site,
     SiteOption,
     TimeOption,
@@ -58,7 +59,7 @@ def detect(
     units: UnitsOption = None,
     columns: ColumnsOption = None,
     time: TimeOption = None,
-    settings: Annotated[Path | None, typer.Option(help="TOML file of settings.")] = None,
+    settings: SettingsOption = None,
     write_events: Annotated[
         bool, typer.Option("--write-events", help="Put the events into the HDF5 night itself.")
     ] = False,
