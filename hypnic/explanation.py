@@ -29,7 +29,7 @@ from hypnic.settings import Settings
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
 
-__all__ = ["NEAREST_S", "Explanation", "Flip", "Rule", "Term", "explain"]
+__all__ = ["NEAREST_S", "Explanation", "Flip", "Rule", "Term", "explain", "rules"]
 
 NEAREST_S: Final = 10.0
 """How far (s) an event may be from the time by which it is asked for."""
@@ -252,7 +252,7 @@ def explain(
         intercept=model.intercept,
         log_odds=_log_odds(model, row),
         threshold=threshold,
-        rules=tuple(_rules(row, detector.rate, detector.settings)),
+        rules=tuple(rules(row, detector.rate, detector.settings)),
         flips=tuple(sorted(_flips(model, row, threshold), key=lambda flip: flip.steps)),
         revisions=tuple((float(rows[n, at.R_EMITTED]) / detector.rate, table[n]) for n in of_event),
         window=_window(windows, table[place]),
@@ -339,8 +339,23 @@ def _flips(model: Model, row: NDArray[np.float64], threshold: float) -> Iterator
 # The rules
 
 
-def _rules(row: NDArray[np.float64], rate: float, s: Settings) -> Iterator[Rule]:
-    """Say the rules of `hypnic.labels.judge` in words, as far as they were asked."""
+def rules(row: NDArray[np.float64], rate: float, s: Settings) -> Iterator[Rule]:
+    """Say the rules of `hypnic.labels.judge` in words, as far as they were asked.
+
+    Parameters
+    ----------
+    row : ndarray of float64, shape (`hypnic.layout.ROW`,)
+        The kernel's row of an event, its score included.
+    rate : float
+        Sampling rate (Hz).
+    s : Settings
+        The thresholds.
+
+    Yields
+    ------
+    Rule
+        In the order of asking; the last one has the label.
+    """
     from hypnic.labels import SERIES_LENGTH
 
     score, t90, hf = float(row[at.R_SCORE]), float(row[at.R_T90]), float(row[at.R_HF])

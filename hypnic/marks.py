@@ -203,7 +203,10 @@ def _night_table(path: str | os.PathLike[str], side: str) -> NDArray[np.void] | 
         return annotations
     # A recorder makes the table empty; a detector that found nothing leaves its settings there.
     if events is None or not (len(events) or events.meta):
-        raise DataError(f"{os.fspath(path)}: it holds no events: run the detector on it first")
+        raise DataError(
+            f"{os.fspath(path)}: it holds no events: run the detector on it first "
+            "(hypnic detect --write-events)"
+        )
     return events
 
 
