@@ -147,6 +147,7 @@ def test_other_words_for_a_jerk_are_noticed(shell: Shell, tmp_path: Path):
     assert done.status == 0
     refused(done._replace(status=1), 1, "no event in FOUND", "arousal, sleep start", "--labels")
     assert shell("score", found, truth, "--labels", "hypnic_jerk,sleep start").err == ""
+    assert shell("score", table(tmp_path / "none.csv", "10,0.5,movement"), truth).err == ""
 
 
 def test_folders_are_matched_by_the_names_of_their_nights(shell: Shell, tmp_path: Path):
@@ -182,6 +183,19 @@ def test_detect_measures_the_latency(shell: Shell, nights: Path):
     same = ("counts", "figures", "confusion", "curve", "hours_valid")
     assert {name: fresh[name] for name in same} == {name: stored[name] for name in same}
     assert "row after the jerk's end" in shell("score", "--detect", WRIST, WRIST).out
+
+
+def test_detect_takes_a_folder_of_recordings(shell: Shell, tmp_path: Path):
+    recordings, truth = tmp_path / "recordings", tmp_path / "truth"
+    recordings.mkdir()
+    truth.mkdir()
+    table(truth / "a_events.tsv", "20\t1\tmovement", head="onset\tduration\ttrial_type")
+    rows = [f"{n / 50:.2f},{x:.5f},{y:.5f},{z:.5f}" for n, (x, y, z) in enumerate(quiet(60, 50))]
+    table(recordings / "a.csv", *rows, head="time,x,y,z")
+    values = json.loads(shell("score", "--detect", recordings, truth, "--json").out)
+    assert values["name"] == "a.csv"
+    assert values["hours_valid"] == pytest.approx(60 / 3600, rel=0.01)
+    assert values["figures"]["false_alarms_per_hour"] == 0
 
 
 def test_detect_takes_settings_and_hours_of_any_recording(shell: Shell, tmp_path: Path):

@@ -61,7 +61,7 @@ def score(
     paths: Annotated[
         list[Path],
         typer.Argument(
-            metavar="FOUND TRUTH [FOUND TRUTH]...",
+            metavar="FOUND TRUTH",
             help="Pairs of files, or of folders whose files have the same names. FOUND: a night with events in it, or "
             "a table. TRUTH: a night with annotations, or a table. A table is CSV, TSV, BIDS events.tsv or JSON with "
             "a column onset in seconds.",
@@ -105,7 +105,7 @@ def score(
         raise UsageError("--settings are those of the detector: add --detect to run it")
     options: dict[str, Any] = {"labels": counted, "tolerance": tolerance, "hours_valid": hours}
     scores = []
-    for found, truth in _pairs(paths):
+    for found, truth in _pairs(paths, detect):
         if detect:
             scores.append(_score_now(found, truth, settings, options))
         else:
@@ -126,7 +126,7 @@ def score(
 @app.command()
 def explain(
     file: Annotated[Path, typer.Argument(help="A recording.")],
-    event: Annotated[int | None, typer.Argument(metavar="[ID]", help="Id of the event in its table.")] = None,
+    event: Annotated[int | None, typer.Argument(metavar="ID", help="Id of the event in its table.")] = None,
     at: Annotated[
         str | None,
         typer.Option(
@@ -234,8 +234,8 @@ def _score_format(json: bool, markdown: bool, output: Path | None) -> str:
     return formats[output.suffix.lower()]
 
 
-def _pairs(paths: list[Path]) -> list[tuple[Path, Path]]:
-    """Return the files to score against each other, folders taken apart."""
+def _pairs(paths: list[Path], detect: bool) -> list[tuple[Path, Path]]:
+    """Return the files to score against each other, folders taken apart; with `detect` FOUND are recordings."""
     from hypnic.errors import UsageError
 
     if len(paths) % 2:
@@ -246,14 +246,16 @@ def _pairs(paths: list[Path]) -> list[tuple[Path, Path]]:
             raise UsageError(
                 f"{found} and {truth}: a folder is scored against a folder, a file against a file"
             )
-        pairs += _pairs_in(found, truth) if found.is_dir() else [(found, truth)]
+        pairs += _pairs_in(found, truth, detect) if found.is_dir() else [(found, truth)]
     return pairs
 
 
-def _pairs_in(found: Path, truth: Path) -> list[tuple[Path, Path]]:
+def _pairs_in(found: Path, truth: Path, detect: bool) -> list[tuple[Path, Path]]:
     from hypnic.errors import DataError
+    from hypnic.readers import FORMATS
 
-    left, right = _nights_in(found), _nights_in(truth)
+    recordings = tuple(ending for known in FORMATS.values() for ending in known.suffixes)
+    left, right = _nights_in(found, recordings if detect else _TABLES), _nights_in(truth, _TABLES)
     for names, folder, other in (
         (left.keys() - right.keys(), truth, found),
         (right.keys() - left.keys(), found, truth),
@@ -266,13 +268,13 @@ def _pairs_in(found: Path, truth: Path) -> list[tuple[Path, Path]]:
     return [(left[name], right[name]) for name in sorted(left)]
 
 
-def _nights_in(folder: Path) -> dict[str, Path]:
-    """Return the files of a folder that can hold events, by the name of their night."""
+def _nights_in(folder: Path, endings: tuple[str, ...]) -> dict[str, Path]:
+    """Return the files of a folder that have one of the endings, by the name of their night."""
     from hypnic.errors import DataError
 
     nights: dict[str, Path] = {}
     for path in sorted(folder.iterdir()):
-        if path.suffix.lower() not in _TABLES or path.name.startswith(".") or not path.is_file():
+        if path.suffix.lower() not in endings or path.name.startswith(".") or not path.is_file():
             continue
         # BIDS describes the columns of x_events.tsv in x_events.json.
         if path.suffix.lower() == ".json" and path.with_suffix(".tsv").exists():
@@ -309,10 +311,13 @@ def _score_now(found: Path, truth: Path, settings: Path | None, options: dict[st
 
 def _notes(total: Score) -> list[str]:
     """Say where one side has events but none that counts: most likely it has other words for them."""
+    from hypnic.events import LABELS
+
     notes = []
     for side, table in (("FOUND", total.found), ("TRUTH", total.true)):
         words = sorted({str(label) for label in table["label"]})
-        if words and not set(words) & set(total.labels):
+        # A detector that speaks of jerks as hypnic does may well have found none.
+        if words and not set(words) & {*total.labels, *LABELS}:
             listed = ", ".join(words[:5]) + (", ..." if len(words) > 5 else "")
             notes.append(
                 f"no event in {side} is labelled {' or '.join(total.labels)}, only {listed}: "
