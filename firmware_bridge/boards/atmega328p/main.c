@@ -96,14 +96,27 @@ static bool open_bus(uint8_t reg) {
            put(reg, TW_MT_DATA_ACK);
 }
 
-/* End a transfer; after a failed one let go of the bus altogether, whatever state it is in. */
+/* A reset or a fault in the middle of a transfer leaves the sensor holding SDA low until it has had its clocks. */
+static void free_bus(void) {
+    uint8_t i;
+    TWCR = 0;
+    for (i = 0; i < 9; i++) {
+        PORTC &= (uint8_t)~_BV(PC5);
+        DDRC |= _BV(PC5);
+        _delay_us(5);
+        DDRC &= (uint8_t)~_BV(PC5);
+        PORTC |= _BV(PC5);
+        _delay_us(5);
+    }
+}
+
 static bool close_bus(bool done) {
     uint16_t rounds = I2C_ROUNDS;
     TWCR = _BV(TWINT) | _BV(TWEN) | _BV(TWSTO);
     while ((TWCR & _BV(TWSTO)) && --rounds)
         ;
     if (!done)
-        TWCR = 0;
+        free_bus();
     return done;
 }
 
@@ -128,6 +141,7 @@ int main(void) {
     UCSR0B = _BV(RXEN0) | _BV(TXEN0) | _BV(RXCIE0);
 
     PORTC |= _BV(PC4) | _BV(PC5); /* the module has its own pull-ups; these help a bare sensor */
+    free_bus();
     TWSR = 0;
     TWBR = (F_CPU / I2C_HZ - 16) / 2;
 
