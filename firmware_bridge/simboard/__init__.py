@@ -9,6 +9,7 @@ It needs Debian's packages (`PACKAGES`); libsimavr is under the GPL, so the harn
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import subprocess
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
 __all__ = [
     "COUNTS_PER_G",
     "CRYSTAL_HZ",
+    "DELIVERIES",
     "PACKAGES",
     "TRUTH",
     "Firmware",
@@ -53,6 +55,9 @@ TRUTH: Final = np.dtype(
 )
 """One data-ready: true time (s), cycles since the processor's reset, number of that reset, counts, range, and
 whether the firmware read these counts while they were the latest."""
+
+DELIVERIES: Final = np.dtype([("time", "<f8"), ("bytes", "<u4")])
+"""Bytes handed to the host at once, after faults, and when (true time in s)."""
 
 CRYSTAL_HZ: Final = 16_000_000
 """Nominal frequency of the board's crystal."""
@@ -114,6 +119,8 @@ class SimulatedBoard:
         After the end: every data-ready.
     wire : bytes
         After the end: every byte that the UART has sent, before faults.
+    deliveries : ndarray of DELIVERIES
+        After the end: when the host was handed how many bytes.
 
     Raises
     ------
@@ -153,6 +160,7 @@ class SimulatedBoard:
         self.result: dict[str, Any] = {}
         self.truth: NDArray[np.void] = np.empty(0, TRUTH)
         self.wire = b""
+        self.deliveries: NDArray[np.void] = np.empty(0, DELIVERIES)
         harness, elf = build_harness(), build_firmware(firmware)
         self._folder = tempfile.TemporaryDirectory(prefix="hypnic-simboard-")
         options = {
@@ -160,6 +168,7 @@ class SimulatedBoard:
             "waveform": os.fspath(waveform),
             "truth": self._log("truth"),
             "wire": self._log("wire"),
+            "deliveries": self._log("deliveries"),
             "speed": speed or 0,
             "seconds": seconds or 0,
             "hold": int(hold),
@@ -177,7 +186,7 @@ class SimulatedBoard:
             variable, width, unit = _TICKS[firmware]
             options["poke"] = f"{variable}={start_tick // unit},{width}"
         words = [word for name, value in options.items() for word in (f"--{name}", str(value))]
-        words += [word for moment, what in at for word in ("--at", f"{moment!r}={what}")]
+        words += [word for moment, what in at for word in ("--at", f"{float(moment)!r}={what}")]
         self._process = subprocess.Popen(
             [str(harness), *words],
             stdin=subprocess.PIPE,
@@ -236,6 +245,7 @@ class SimulatedBoard:
         self.result = json.loads(self._await("end", 0, timeout).removeprefix("end "))
         self.truth = np.fromfile(self._log("truth"), TRUTH)
         self.wire = self._log("wire").read_bytes()
+        self.deliveries = np.fromfile(self._log("deliveries"), DELIVERIES)
 
     def close(self) -> None:
         """Stop the board and read its logs."""
@@ -252,8 +262,10 @@ class SimulatedBoard:
             self._process.wait()
             self._reader.join()
             for pipe in (self._process.stdin, self._process.stdout, self._process.stderr):
-                if pipe is not None:
-                    pipe.close()
+                # What could not be written to a harness that has ended is written again when closing.
+                with contextlib.suppress(OSError):
+                    if pipe is not None:
+                        pipe.close()
             self._folder.cleanup()
 
     def __enter__(self) -> Self:

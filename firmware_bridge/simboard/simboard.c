@@ -41,6 +41,8 @@
 #define BAUD 115200.0
 #define MOST_EVENTS 64
 #define BUFFER 65536
+/* Cycles that simavr may run at once where neither a timer nor an interrupt is due: speed, nothing else. */
+#define RUN_CYCLES 1000
 /* Jobs that the wall clock does not need to see sooner than this, in frames. */
 #define LOOK_EVERY 16
 
@@ -73,8 +75,14 @@ typedef struct __attribute__((packed)) {
     uint8_t read; /* the firmware has read these values while they were the latest */
 } truth;
 
+/* What was handed to the host at once, after faults: DELIVERIES in __init__.py. */
+typedef struct __attribute__((packed)) {
+    double time; /* true time in s */
+    uint32_t bytes;
+} delivery;
+
 static struct {
-    const char *firmware, *waveform, *truth, *wire, *link, *poke;
+    const char *firmware, *waveform, *truth, *wire, *deliveries, *link, *poke;
     double speed, seconds, drop, flip, crystal_ppm, sensor_ppm, latency_ms;
     uint64_t seed;
     unsigned who;
@@ -102,7 +110,7 @@ static bool plugged, quit;
 
 static int master = -1, slave = -1;
 static char port[64];
-static FILE *truth_file, *wire_file;
+static FILE *truth_file, *wire_file, *deliveries_file;
 
 static uint8_t out[BUFFER];
 static int n_out;
@@ -470,6 +478,11 @@ static void deliver(void) {
         } else
             listen(100, true);
     }
+    if (from && deliveries_file) {
+        delivery log = {true_time(), (uint32_t)from};
+        if (fwrite(&log, sizeof log, 1, deliveries_file) != 1)
+            die("cannot write the log of deliveries: %s", strerror(errno));
+    }
     n_out = 0;
 }
 
@@ -494,6 +507,7 @@ static avr_cycle_count_t frame(avr_t *which, avr_cycle_count_t when, void *param
 
 static void start_processor(void) {
     avr_reset(avr);
+    avr->run_cycle_limit = RUN_CYCLES;
     boot_cycle = avr->cycle;
     avr_cycle_timer_register(avr, (avr_cycle_count_t)(option.latency_ms * 1e-3 * FREQUENCY), frame, NULL);
     if (next_in < n_in)
@@ -519,11 +533,13 @@ static void poke(const char *what) {
     uint32_t entry = symbol("main")->addr;
     if (sscanf(what, "%63[^=]=%lu,%u", name, &value, &bytes) != 3)
         die("--poke %s is not NAME=VALUE,BYTES", what);
+    avr->run_cycle_limit = avr->run_cycle_count = 1;
     while (avr->pc != entry)
         if (avr_run(avr) == cpu_Crashed)
             die("the firmware crashed before its main");
     for (i = 0; i < bytes; i++)
         avr->data[(symbol(name)->addr & 0xFFFF) + i] = (uint8_t)(value >> 8 * i);
+    avr->run_cycle_limit = RUN_CYCLES;
 }
 
 static void no_sleep(avr_t *which, avr_cycle_count_t how_long) {
@@ -668,6 +684,7 @@ static void read_options(int count, char **words) {
         {"--firmware", &option.firmware, NULL}, {"--waveform", &option.waveform, NULL},
         {"--truth", &option.truth, NULL},       {"--wire", &option.wire, NULL},
         {"--link", &option.link, NULL},         {"--poke", &option.poke, NULL},
+        {"--deliveries", &option.deliveries, NULL},
         {"--speed", NULL, &option.speed},       {"--seconds", NULL, &option.seconds},
         {"--drop", NULL, &option.drop},         {"--flip", NULL, &option.flip},
         {"--crystal-ppm", NULL, &option.crystal_ppm},
@@ -714,6 +731,7 @@ int main(int count, char **words) {
     read_waveform(option.waveform);
     truth_file = log_to(option.truth);
     wire_file = log_to(option.wire);
+    deliveries_file = log_to(option.deliveries);
     prctl(PR_SET_TIMERSLACK, 1000UL); /* ns: the pacing is as exact as the machine allows */
     make_processor();
     open_port();
@@ -734,7 +752,8 @@ int main(int count, char **words) {
     if (plugged)
         deliver();
     keep_truth();
-    if ((truth_file && fclose(truth_file)) || (wire_file && fclose(wire_file)))
+    if ((truth_file && fclose(truth_file)) || (wire_file && fclose(wire_file)) ||
+        (deliveries_file && fclose(deliveries_file)))
         die("cannot write the logs: %s", strerror(errno));
     getrusage(RUSAGE_SELF, &usage);
     say("end {\"seconds\": %.6f, \"boots\": %u, \"data_ready\": %llu, \"sent\": %llu, \"delivered\": %llu, "
