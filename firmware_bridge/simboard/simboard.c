@@ -23,6 +23,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/ioctl.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
 #include <termios.h>
@@ -356,7 +357,13 @@ static void open_port(void) {
     plugged = true;
 }
 
+/* Pull the plug, once the host has had the time to read what it was handed: closing a pty throws that away. */
 static void close_port(void) {
+    int waiting = 0, empty = 0, rounds;
+    for (rounds = 0; rounds < 1000 && empty < 3 && !ioctl(slave, FIONREAD, &waiting); rounds++) {
+        empty = waiting ? 0 : empty + 1;
+        usleep(1000);
+    }
     if (option.link)
         unlink(option.link);
     close(master);
