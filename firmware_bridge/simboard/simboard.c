@@ -602,12 +602,20 @@ static void stay_unplugged(void) {
     say("unplugged %.6f", since);
     for (;;) {
         const char *command;
-        double next = next_event < n_events ? events[next_event].time : INFINITY;
-        double now = option.speed > 0 ? wall() * option.speed : since;
+        double next = next_event < n_events ? events[next_event].time : INFINITY, now;
+        bool end = option.seconds > 0 && option.seconds < next;
+        if (end)
+            next = option.seconds;
+        now = option.speed > 0 ? wall() * option.speed : since;
         if (next <= now || (option.speed <= 0 && next < INFINITY)) {
-            const char *what = events[next_event++].command;
-            act(what);
-            if (!strcmp(what, "plug")) {
+            if (end) {
+                origin_time = option.seconds;
+                origin_cycle = avr->cycle;
+                to_do = END;
+                return;
+            }
+            act(events[next_event].command);
+            if (!strcmp(events[next_event++].command, "plug")) {
                 back = next;
                 break;
             }
@@ -643,6 +651,8 @@ static void run(void) {
             return;
         if (to_do == UNPLUG) {
             stay_unplugged();
+            if (to_do == END)
+                return;
             continue;
         }
         to_do = NOTHING;

@@ -548,6 +548,14 @@ def test_without_power_nothing_is_measured(waveform):
     assert board.result["overrun"] + board.result["delivered"] <= board.result["sent"]
 
 
+@pytest.mark.parametrize("speed", [50, None])
+def test_a_run_may_end_without_power(waveform, speed):
+    with SimulatedBoard(waveform, speed=speed, seconds=3, at=[(1, "unplug")]) as board:
+        board.wait()
+    assert board.result["seconds"] == 3
+    assert len(board.truth) < 100
+
+
 def test_a_night_comes_out_as_it_went_in(tmp_path):
     sleeper = Sleeper("wrist", hours=0.1, seed=4, faults=False, sensor="MPU6050")
     path = tmp_path / "night"
