@@ -330,22 +330,26 @@ def test_commands_come_through_a_bad_line(waveform):
 
 @pytest.mark.parametrize("firmware", FIRMWARES)
 def test_more_than_the_wire_carries_is_dropped_whole_and_counted(waveform, firmware):
-    """500 samples a second and as many INFOs as the host can ask for do not fit in 115200 baud."""
+    """500 samples a second and as many INFOs as the host can ask for do not fit in 115200 baud.
+
+    Nor does a sample at a new scale go out before the INFO that tells it.
+    """
     with SimulatedBoard(waveform, firmware=firmware, speed=None, hold=True) as board:
         host = Host(board)
         board.go()
         host.until(lambda: host.decoder.board is not None)
         assert host.ask("SET_RATE", 500_000).status == 0
-        for _ in range(20):
-            for token in range(8):
-                host.link.write(command("GET_INFO", token))
-            host.listen()
-        host.until(lambda: host.decoder.status is not None and host.decoder.status.tx_drop > 20)
-        for _ in range(50):
-            host.listen()
+        for token in range(2000):
+            host.link.write(command("SET_RANGE", token % 256, 2 + 2 * (token % 2)))
+            if token % 8 == 0:
+                host.listen()
+            if host.decoder.status is not None and host.decoder.status.tx_drop > 20:
+                break
+        host.until(lambda: host.heard[-1][0] == "sample")
         host.link.close()
     sent = Sent(board.wire)
-    assert sent.decoder.counters.bad_frames == 0
+    assert sent.decoder.counters.bad_frames == sent.decoder.counters.unscaled == 0
+    assert len({info.configuration for info in sent.infos}) > 4
     assert sent.statuses[-1].tx_drop > 20
     for status, count in zip(sent.statuses, sent.before_status, strict=True):
         assert status.samples - status.tx_drop - status.missed == count
