@@ -114,6 +114,8 @@ def main() -> None:
         (options.speed, 3600 * options.hours, 0.0),
         (options.speed, 60 * options.faulty_minutes, FAULTS),
     ]
+    if any(0 < seconds < 120 for _, seconds, _ in runs):
+        parser.error("a run of less than 2 minutes leaves too little after its first 60 s")
     hours = max(0.1, max(seconds for _, seconds, _ in runs) / 3600)
     results = {}
     with tempfile.TemporaryDirectory() as folder:
