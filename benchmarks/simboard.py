@@ -4,11 +4,11 @@
 
 A simulated sleeper's night is what the sensor measures; the firmware's machine code runs in simavr; `SerialIMU`
 reads the board's pty. The crystal is 80 ppm fast, the sensor 0.8 % slow, the bridge hands over every 1 ms. Time
-stamps are compared with the true moments of the data-readies, the first 60 s left out; at twenty times the speed
-the host's clock runs so too, and its errors are twenty times as large in true time. Spoilt samples are those
-that differ from what was measured. Worst lag: how far the board ever fell behind the wall clock; where that is
-many times 0.1 s the machine was too busy for the speed, and the stamps say nothing. Processor: seconds of it in one second of wall clock. In the last run 0.2 %
-of the bytes are lost and 0.2 % of the bits inverted.
+stamps are compared with the true moments of the data-readies, the first 60 s left out; at twenty times the
+speed the host's clock runs so too, and its errors are twenty times as large in true time. Spoilt samples are
+those that differ from what was measured. Worst lag: how far the board ever fell behind the wall clock; where
+that is many times 0.1 s the machine was too busy for the speed, and the stamps say nothing. Processor: seconds
+of it in one second of wall clock. In the last run 0.2 % of the bytes are lost and 0.2 % of the bits inverted.
 """
 
 from __future__ import annotations
