@@ -8,6 +8,7 @@ import os
 import subprocess
 import sys
 import tracemalloc
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -16,11 +17,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.signal import butter, sosfiltfilt
 
-from hypnic.chunk import ArraySource, Source
+from hypnic.chunk import ArraySource, Chunk, Source
 from hypnic.errors import DataError, UsageError
 from hypnic.events import JERKS, LABELS
 from hypnic.recording import Recording
-from hypnic.simulate import SENSORS, TRUTH_DTYPE, Faults, Sleeper, inject, write
+from hypnic.recording.recorder import write_recording
+from hypnic.simulate import SENSORS, TRUTH_DTYPE, Faults, Sleeper, inject, write, write_injected
 from hypnic.simulate.kinds import KINDS, Spec, Stage, render
 from hypnic.simulate.mechanics import STANDARD_GRAVITY, Grid, Scene, felt, second_order, smooth_step
 from hypnic.simulate.population import DISTRIBUTIONS, STRATA, Draws, jerk_peak, stratified
@@ -390,6 +392,24 @@ def test_events_have_the_features_of_their_kind(site: str) -> None:
     assert 1.5 < t90["turn"] < 4.5
 
 
+@pytest.mark.parametrize("kind", ["tremor", "rocking"])
+def test_a_train_swings_about_its_place(kind: str) -> None:
+    gravity = np.array([0.0, 0.6, 0.8])
+    reached = []
+    for seed in range(12):
+        own = draws(seed)
+        rhythm = own(f"{kind}.frequency")
+        spec = Spec(0.0, kind, 15 / rhythm, 0.03, rhythm=rhythm)
+        motion = render(Stage(spec, Scene("wrist", BED), Grid(200.0), gravity, own, own))
+        np.testing.assert_allclose(motion.tilt[-1], 0.0, atol=1e-3)
+        middle = motion.tilt[len(motion.tilt) // 4 : -len(motion.tilt) // 4]
+        # As far to one side as to the other, within what unevenness does.
+        assert np.linalg.norm(middle.mean(axis=0)) < 0.25 * np.abs(middle).max()
+        reached.append(motion.peak / 0.03)
+    assert min(reached) > 0.9
+    assert np.median(reached) == pytest.approx(1.0, abs=0.1)
+
+
 def test_a_partner_reaches_the_wrist_through_the_bed() -> None:
     through = _event("partner", "wrist", 3)[0]
     assert np.abs(through).max() < 0.5
@@ -571,3 +591,32 @@ def test_a_real_wrist_takes_jerks_in_its_own_steps() -> None:
     xyz, truth = inject(real, 32, "wrist", jerks=20, quiet_g=0.1, range_g=2.0)
     assert len(truth) == 20
     np.testing.assert_array_equal(xyz * 64, np.rint(xyz * 64))
+
+
+def test_a_semi_synthetic_night_keeps_what_it_was_made_of(tmp_path: Path) -> None:
+    background = _still(120)
+    background[2000:2100] = np.nan
+    real = tmp_path / "real.h5"
+    write_recording(real, _Holed(background, 32.0), scale=1 / 64, range_g=2.0, sensor="E4", start_time=1e9)
+    with Recording(real) as night:
+        injected = inject(night, jerks=4, seed=2)
+        write_injected(tmp_path / "made.h5", night, injected)
+        with pytest.raises(DataError, match="exists"):
+            write_injected(tmp_path / "made.h5", night, injected)
+    with Recording(tmp_path / "made.h5") as made:
+        np.testing.assert_array_equal(made.read(), injected.xyz)
+        assert (made.rate, made.site, made.sensor, made.start) == (32.0, "wrist", "E4", 1e9)
+        assert made.gaps["missing"].tolist() == [100]
+        assert {str(source).split(":")[0] for source in made.annotations["source"]} == {"semi-synthetic"}
+        np.testing.assert_allclose(made.annotations["onset"], injected.truth["onset"])
+
+
+class _Holed(ArraySource):
+    """An array as a source, its rows of NaN left out as missing."""
+
+    def __iter__(self) -> Iterator[Chunk]:
+        end = 0
+        present = np.isfinite(self.xyz).all(axis=1)
+        for a, b in np.flatnonzero(np.diff(np.r_[False, present, False])).reshape(-1, 2):
+            yield Chunk(self.xyz[a:b], int(a), missing=int(a) - end)
+            end = int(b)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -26,6 +27,7 @@ from hypnic.cli.shared import (
 )
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from datetime import datetime
 
     from hypnic.events import Events
@@ -149,31 +151,99 @@ def info(
 @app.command()
 def simulate(
     output: Annotated[Path, typer.Argument(help="HDF5 night to make.")],
-    hours: Annotated[float, typer.Option(help="Length of the night.")] = 8.0,
-    rate: Annotated[float, typer.Option(help="Sampling rate in Hz.")] = 100.0,
-    site: Annotated[Site, typer.Option(help="Where the sensor is.")] = "wrist",
+    hours: Annotated[float | None, typer.Option(help="Length of the night; 8 by default.")] = None,
+    rate: Annotated[
+        float | None,
+        typer.Option(help="Sampling rate in Hz: 100 by default; with --into where that file does not say."),
+    ] = None,
+    site: Annotated[
+        Site | None,
+        typer.Option(help="Where the sensor is: the wrist by default; with --into as that file says."),
+    ] = None,
     seed: Annotated[int, typer.Option(help="Which sleeper and which night.")] = 1,
     sensor: Annotated[str | None, typer.Option(help="Model of the sensor; drawn by default.")] = None,
-    jerks: Annotated[int | None, typer.Option(help="Number of jerks; drawn by default.")] = None,
+    jerks: Annotated[
+        int | None, typer.Option(help="Number of jerks; drawn by default, 20 with --into.")
+    ] = None,
     faults: Annotated[
         bool, typer.Option("--faults", help="Let the sensor and its logger fail now and then.")
     ] = False,
+    into: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="REAL", help="Add simulated jerks to this recording instead: a semi-synthetic night."
+        ),
+    ] = None,
+    quiet: Annotated[
+        float | None,
+        typer.Option(
+            "--quiet-g", help="With --into: only where no axis strays further than this (g) around a jerk."
+        ),
+    ] = None,
+    dataset: DatasetOption = None,
+    scale: ScaleOption = None,
+    units: UnitsOption = None,
+    columns: ColumnsOption = None,
+    time: TimeOption = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an existing file.")] = False,
 ) -> None:
     """Make a simulated night with known jerks; the truth is in its annotations.
 
-    An assumed mechanical model with wide parameters, not human data.
+    An assumed mechanical model with wide parameters, not human data. With --into the jerks are simulated and the
+    rest is a real recording, whose own jerks, if it has any, are not in the truth.
     """
+    from hypnic.errors import UsageError
     from hypnic.events import JERKS
-    from hypnic.simulate import Sleeper, write
+    from hypnic.simulate import Sleeper, inject, write, write_injected
 
-    sleeper = Sleeper(site, hours, rate, seed, sensor=sensor, faults=faults, jerks=jerks)
-    write(output, sleeper, overwrite=overwrite)
-    known = sum(str(label) in JERKS for label in sleeper.truth["label"])
-    print(
-        f"{output}: simulated {site} night, {hours:g} h at {rate:g} Hz, {sleeper.sensor}, seed {seed}: "
-        f"{known} jerks among {len(sleeper.truth)} events"
+    if into is None:
+        about_file = {
+            "--quiet-g": quiet,
+            "--dataset": dataset,
+            "--scale": scale,
+            "--units": units,
+            "--columns": columns,
+            "--time": time,
+        }
+        _refuse(about_file, "goes only with --into")
+        hours, rate = 8.0 if hours is None else hours, 100.0 if rate is None else rate
+        site = site or "wrist"
+        sleeper = Sleeper(site, hours, rate, seed, sensor=sensor, faults=faults, jerks=jerks)
+        write(output, sleeper, overwrite=overwrite)
+        known = sum(str(label) in JERKS for label in sleeper.truth["label"])
+        print(
+            f"{output}: simulated {site} night, {hours:g} h at {rate:g} Hz, {sleeper.sensor}, seed {seed}: "
+            f"{known} jerks among {len(sleeper.truth)} events"
+        )
+        return
+    _refuse(
+        {"--hours": hours, "--sensor": sensor, "--faults": faults or None},
+        "does not go with --into, whose recording has its own",
     )
+    if output.exists() and into.exists() and output.samefile(into):
+        raise UsageError(f"{output} is the recording itself: name another file to write")
+    with open_night(into, dataset, rate, scale, units, site, columns, time) as real:
+        injected = inject(
+            real,
+            jerks=20 if jerks is None else jerks,
+            seed=seed,
+            quiet_g=math.inf if quiet is None else quiet,
+            step=real.scale if real.dtype.startswith("int") else None,
+        )
+        write_injected(output, real, injected, overwrite=overwrite)
+        print(
+            f"{output}: semi-synthetic {real.site} recording, {real.duration / 3600:.2f} h at {real.rate:g} Hz: "
+            f"{len(injected.truth)} simulated jerks, seed {seed}, in {into}"
+        )
+
+
+def _refuse(options: Mapping[str, object], why: str) -> None:
+    """Refuse the first option that was given."""
+    from hypnic.errors import UsageError
+
+    for name, value in options.items():
+        if value is not None:
+            raise UsageError(f"{name} {why}")
 
 
 def _detect(recording: BaseRecording, settings: Settings | None, name: str | None) -> Events:
