@@ -359,6 +359,7 @@ def detect(
     settings: Settings | None = None,
     progress: Callable[[int], None] | None = None,
     reference: Source | ArrayLike | None = None,
+    place: str | None = None,
 ) -> Events:
     """Find the events of a whole recording.
 
@@ -376,8 +377,9 @@ def detect(
         Called with the number of samples done after each chunk, lost ones counted.
     reference : Source or array_like, shape (n, 3), optional
         What a second sensor felt at the same time, of the same rate and by the same clock: sample by sample, or
-        by start time where both have one (see `hypnic.reference`). A source whose site is the wrist is on a
-        limb, any other on the bed.
+        by start time where both have one (see `hypnic.reference`).
+    place : {"bed", "limb"}, optional
+        Where the reference is; by default on a limb where its site is the wrist, and on the bed otherwise.
 
     Returns
     -------
@@ -398,14 +400,17 @@ def detect(
             raise UsageError("an array of samples needs its rate: detect(xyz, rate=100)")
         source = ArraySource(source, rate, site or "wrist")
     rate = source.rate if rate is None else rate
-    place: bool | str = False
     aligned = None
     if reference is not None:
         from hypnic.reference import Aligned
 
         aligned = Aligned(reference, rate)
-        place = aligned.place
-    detector = Detector(rate, source.site if site is None else site, settings, place)
+        place = aligned.place if place is None else place
+    elif place is not None:
+        raise UsageError(f"place {place!r} is that of a reference, and none was given")
+    detector = Detector(
+        rate, source.site if site is None else site, settings, False if place is None else place
+    )
     rows = []
     for chunk in source:
         detector.gap(chunk.missing)

@@ -258,7 +258,7 @@ class Aligned:
             if a < b:
                 out[a:b] = self._now.xyz[a - start : b - start]
                 self.overlap += b - a
-            if stop > len(chunk):
+            if stop >= len(chunk):
                 break
             self._now = next(self._chunks, None)
         return out

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import sys
+from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -37,6 +38,8 @@ if TYPE_CHECKING:
 __all__ = ["detect", "info", "simulate"]
 
 Format = Literal["table", "csv", "tsv", "json", "jsonl"]
+Place = Literal["bed", "limb"]
+Placement = Literal["frame", "limb", "partner"]
 
 
 @app.command()
@@ -61,6 +64,18 @@ def detect(
     columns: ColumnsOption = None,
     time: TimeOption = None,
     settings: Annotated[Path | None, typer.Option(help="TOML file of settings.")] = None,
+    reference: Annotated[
+        Path | None,
+        typer.Option(
+            help="Recording of a second sensor that the same clock sampled: what it feels first or more is no jerk."
+        ),
+    ] = None,
+    place: Annotated[
+        Place | None,
+        typer.Option(
+            "--reference-place", help="Where that sensor was; by default a limb where its file says wrist."
+        ),
+    ] = None,
     write_events: Annotated[
         bool, typer.Option("--write-events", help="Put the events into the HDF5 night itself.")
     ] = False,
@@ -78,18 +93,34 @@ def detect(
         raise UsageError("several recordings give several tables: name a folder for them with -o")
     if several and output is not None and output.suffix:
         raise UsageError(f"-o {output}: several recordings need a folder, this looks like a file")
+    if several and reference is not None:
+        raise UsageError("--reference goes with one recording, the one that its sensor was beside")
+    if place is not None and reference is None:
+        raise UsageError("--reference-place goes only with --reference")
     fmt = format or _format_of(output, several)
     wanted = _labels(labels, fmt)
     failed = 0
     for path in files:
         try:
-            with open_night(path, dataset, rate, scale, units, site, columns, time) as recording:
+            second = (
+                nullcontext()
+                if reference is None
+                else open_night(reference, dataset, rate, scale, units, None, columns, time)
+            )
+            with (
+                open_night(path, dataset, rate, scale, units, site, columns, time) as recording,
+                second as other,
+            ):
                 found = _detect(
-                    recording, read_settings(settings, recording.site), str(path) if several else None
+                    recording,
+                    read_settings(settings, recording.site),
+                    str(path) if several else None,
+                    other,
+                    place,
                 )
                 if write_events:
                     _write_events(recording, found)
-                damage = [_damage_line(recording)] if recording.damage else []
+                damage = [_damage_line(night) for night in (recording, other) if night and night.damage]
                 start = recording.start_time
         except (DataError, OSError) as error:
             failed += 1
@@ -168,6 +199,12 @@ def simulate(
     faults: Annotated[
         bool, typer.Option("--faults", help="Let the sensor and its logger fail now and then.")
     ] = False,
+    reference: Annotated[
+        Placement | None,
+        typer.Option(
+            help="Where a second sensor is; what it feels of the same night is written beside, as NAME.reference.h5."
+        ),
+    ] = None,
     into: Annotated[
         Path | None,
         typer.Option(
@@ -192,49 +229,56 @@ def simulate(
     An assumed mechanical model with wide parameters, not human data. With --into the jerks are simulated and the
     rest is a real recording, whose own jerks, if it has any, are not in the truth.
     """
-    from hypnic.errors import UsageError
+    from hypnic.errors import DataError, UsageError
     from hypnic.events import JERKS
     from hypnic.simulate import Sleeper, inject, write, write_injected
 
-    if into is None:
-        about_file = {
-            "--quiet-g": quiet,
-            "--dataset": dataset,
-            "--scale": scale,
-            "--units": units,
-            "--columns": columns,
-            "--time": time,
+    about_file = {
+        "--dataset": dataset,
+        "--scale": scale,
+        "--units": units,
+        "--columns": columns,
+        "--time": time,
+    }
+    if into is not None:
+        about_night = {
+            "--hours": hours,
+            "--sensor": sensor,
+            "--faults": faults or None,
+            "--reference": reference,
         }
-        _refuse(about_file, "goes only with --into")
-        hours, rate = 8.0 if hours is None else hours, 100.0 if rate is None else rate
-        site = site or "wrist"
-        sleeper = Sleeper(site, hours, rate, seed, sensor=sensor, faults=faults, jerks=jerks)
-        write(output, sleeper, overwrite=overwrite)
-        known = sum(str(label) in JERKS for label in sleeper.truth["label"])
-        print(
-            f"{output}: simulated {site} night, {hours:g} h at {rate:g} Hz, {sleeper.sensor}, seed {seed}: "
-            f"{known} jerks among {len(sleeper.truth)} events"
-        )
+        _refuse(about_night, "does not go with --into, whose recording has its own")
+        if output.exists() and into.exists() and output.samefile(into):
+            raise UsageError(f"{output} is the recording itself: name another file to write")
+        with open_night(into, dataset, rate, scale, units, site, columns, time) as real:
+            injected = inject(
+                real,
+                jerks=20 if jerks is None else jerks,
+                seed=seed,
+                quiet_g=math.inf if quiet is None else quiet,
+                step=real.scale if real.dtype.startswith("int") else None,
+            )
+            write_injected(output, real, injected, overwrite=overwrite)
+            print(
+                f"{output}: semi-synthetic {real.site} recording, {real.duration / 3600:.2f} h at {real.rate:g} Hz: "
+                f"{len(injected.truth)} simulated jerks, seed {seed}, in {into}"
+            )
         return
-    _refuse(
-        {"--hours": hours, "--sensor": sensor, "--faults": faults or None},
-        "does not go with --into, whose recording has its own",
+    _refuse({"--quiet-g": quiet, **about_file}, "goes only with --into")
+    hours, rate, site = 8.0 if hours is None else hours, 100.0 if rate is None else rate, site or "wrist"
+    beside = output.with_name(f"{output.stem}.reference{output.suffix}")
+    if reference and beside.exists() and not overwrite:
+        raise DataError(f"{beside}: the file exists already: choose another name or overwrite it")
+    sleeper = Sleeper(site, hours, rate, seed, sensor=sensor, faults=faults, jerks=jerks, reference=reference)
+    write(output, sleeper, overwrite=overwrite)
+    known = sum(str(label) in JERKS for label in sleeper.truth["label"])
+    print(
+        f"{output}: simulated {site} night, {hours:g} h at {rate:g} Hz, {sleeper.sensor}, seed {seed}: "
+        f"{known} jerks among {len(sleeper.truth)} events"
     )
-    if output.exists() and into.exists() and output.samefile(into):
-        raise UsageError(f"{output} is the recording itself: name another file to write")
-    with open_night(into, dataset, rate, scale, units, site, columns, time) as real:
-        injected = inject(
-            real,
-            jerks=20 if jerks is None else jerks,
-            seed=seed,
-            quiet_g=math.inf if quiet is None else quiet,
-            step=real.scale if real.dtype.startswith("int") else None,
-        )
-        write_injected(output, real, injected, overwrite=overwrite)
-        print(
-            f"{output}: semi-synthetic {real.site} recording, {real.duration / 3600:.2f} h at {real.rate:g} Hz: "
-            f"{len(injected.truth)} simulated jerks, seed {seed}, in {into}"
-        )
+    if sleeper.reference is not None:
+        write(beside, sleeper.reference, overwrite=overwrite)
+        print(f"{beside}: the same night at the reference ({reference})")
 
 
 def _refuse(options: Mapping[str, object], why: str) -> None:
@@ -246,11 +290,17 @@ def _refuse(options: Mapping[str, object], why: str) -> None:
             raise UsageError(f"{name} {why}")
 
 
-def _detect(recording: BaseRecording, settings: Settings | None, name: str | None) -> Events:
+def _detect(
+    recording: BaseRecording,
+    settings: Settings | None,
+    name: str | None,
+    reference: BaseRecording | None = None,
+    place: str | None = None,
+) -> Events:
     from hypnic.detector import detect
 
     with progress_bar(recording.n_total, name or recording.path.name) as progress:
-        return detect(recording, settings=settings, progress=progress)
+        return detect(recording, settings=settings, progress=progress, reference=reference, place=place)
 
 
 def _write_events(recording: BaseRecording, found: Events) -> None:
