@@ -54,7 +54,7 @@ def write(path: Path, xyz: np.ndarray, **attrs: object) -> Path:
 
 def test_version_and_help() -> None:
     assert hypnic("--version").stdout.startswith("hypnic ")
-    for command in ("detect", "info", "simulate"):
+    for command in ("detect", "info", "simulate", "score", "explain", "rest"):
         assert command in hypnic("--help").stdout
         assert "--help" in hypnic(command, "--help").stdout
 
@@ -205,30 +205,6 @@ def test_a_reference(tmp_path: Path) -> None:
     refused(
         hypnic("detect", beside, "--reference", NIGHT, "--reference-place", "limb", "--rate", 50), 2, "limb"
     )
-
-
-def test_simulate_into_a_recording(tmp_path: Path) -> None:
-    real, made = tmp_path / "ACC.csv", tmp_path / "made.h5"
-    rows = np.random.default_rng(2).normal((0, 0, 64), 1.0, (32 * 300, 3)).round().astype(int)
-    real.write_text("1.6e9,1.6e9,1.6e9\n32,32,32\n" + "\n".join(f"{x},{y},{z}" for x, y, z in rows))
-    words = ("simulate", made, "--into", real, "--jerks", 5)
-    done = hypnic(*words)
-    assert done.returncode == 0, done.stderr
-    assert "semi-synthetic" in done.stdout
-    assert "5 simulated jerks" in done.stdout
-    with h5py.File(made) as file:
-        changed = (
-            np.abs(file["acceleration"][:] * file["acceleration"].attrs["scale"] * 64 - rows) > 0.5
-        ).any(1)
-        assert 30 < changed.sum() < 32 * 40
-        assert len(file["annotations"]) == 5
-        assert all(b"semi-synthetic" in source for source in file["annotations"]["source"])
-        assert "semi-synthetic" in file.attrs["notes"]
-    refused(hypnic(*words), 1, "made.h5")
-    refused(hypnic(*words, "--hours", 3), 2, "--hours", "--into")
-    refused(hypnic("simulate", tmp_path / "a.h5", "--quiet-g", 0.1), 2, "--quiet-g", "--into")
-    refused(hypnic("simulate", made, "--into", made, "--overwrite"), 2, "made.h5")
-    refused(hypnic("simulate", tmp_path / "a.h5", "--into", real, "--quiet-g", 0.0001), 1, "quiet_g")
 
 
 def test_bad_input(tmp_path: Path) -> None:

@@ -8,7 +8,6 @@ import os
 import subprocess
 import sys
 import tracemalloc
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -17,12 +16,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.signal import butter, sosfiltfilt
 
-from hypnic.chunk import ArraySource, Chunk, Source
+from hypnic.chunk import ArraySource, Source
 from hypnic.errors import DataError, UsageError
 from hypnic.events import JERKS, LABELS
 from hypnic.recording import Recording
-from hypnic.recording.recorder import write_recording
-from hypnic.simulate import SENSORS, TRUTH_DTYPE, Faults, Sleeper, inject, write, write_injected
+from hypnic.simulate import SENSORS, TRUTH_DTYPE, Faults, Sleeper, inject, write
 from hypnic.simulate.kinds import KINDS, Spec, Stage, render
 from hypnic.simulate.mechanics import STANDARD_GRAVITY, Grid, Scene, felt, second_order, smooth_step
 from hypnic.simulate.population import DISTRIBUTIONS, STRATA, Draws, jerk_peak, stratified
@@ -773,32 +771,3 @@ def test_a_real_wrist_takes_jerks_in_its_own_steps() -> None:
     xyz, truth = inject(real, 32, "wrist", jerks=20, quiet_g=0.1, range_g=2.0)
     assert len(truth) == 20
     np.testing.assert_array_equal(xyz * 64, np.rint(xyz * 64))
-
-
-def test_a_semi_synthetic_night_keeps_what_it_was_made_of(tmp_path: Path) -> None:
-    background = _still(120)
-    background[2000:2100] = np.nan
-    real = tmp_path / "real.h5"
-    write_recording(real, _Holed(background, 32.0), scale=1 / 64, range_g=2.0, sensor="E4", start_time=1e9)
-    with Recording(real) as night:
-        injected = inject(night, jerks=4, seed=2)
-        write_injected(tmp_path / "made.h5", night, injected)
-        with pytest.raises(DataError, match="exists"):
-            write_injected(tmp_path / "made.h5", night, injected)
-    with Recording(tmp_path / "made.h5") as made:
-        np.testing.assert_array_equal(made.read(), injected.xyz)
-        assert (made.rate, made.site, made.sensor, made.start) == (32.0, "wrist", "E4", 1e9)
-        assert made.gaps["missing"].tolist() == [100]
-        assert {str(source).split(":")[0] for source in made.annotations["source"]} == {"semi-synthetic"}
-        np.testing.assert_allclose(made.annotations["onset"], injected.truth["onset"])
-
-
-class _Holed(ArraySource):
-    """An array as a source, its rows of NaN left out as missing."""
-
-    def __iter__(self) -> Iterator[Chunk]:
-        end = 0
-        present = np.isfinite(self.xyz).all(axis=1)
-        for a, b in np.flatnonzero(np.diff(np.r_[False, present, False])).reshape(-1, 2):
-            yield Chunk(self.xyz[a:b], int(a), missing=int(a) - end)
-            end = int(b)

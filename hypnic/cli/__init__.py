@@ -11,7 +11,12 @@ import sys
 
 import typer
 
-from hypnic.cli import nights as nights  # each module of commands adds its own to the app
+# Each module of commands adds its own to the app, in the order in which they are listed.
+# isort: off
+from hypnic.cli import nights as nights
+from hypnic.cli import judge as judge
+
+# isort: on
 from hypnic.cli.shared import app, complain
 
 __all__ = ["app", "main"]

@@ -15,6 +15,7 @@ from hypnic.cli.shared import (
     DatasetOption,
     RateOption,
     ScaleOption,
+    SettingsOption,
     Site,
     SiteOption,
     TimeOption,
@@ -28,7 +29,6 @@ from hypnic.cli.shared import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
     from datetime import datetime
 
     from hypnic.events import Events
@@ -63,7 +63,7 @@ def detect(
     units: UnitsOption = None,
     columns: ColumnsOption = None,
     time: TimeOption = None,
-    settings: Annotated[Path | None, typer.Option(help="TOML file of settings.")] = None,
+    settings: SettingsOption = None,
     reference: Annotated[
         Path | None,
         typer.Option(
@@ -183,18 +183,12 @@ def info(
 def simulate(
     output: Annotated[Path, typer.Argument(help="HDF5 night to make.")],
     hours: Annotated[float | None, typer.Option(help="Length of the night; 8 by default.")] = None,
-    rate: Annotated[
-        float | None,
-        typer.Option(help="Sampling rate in Hz: 100 by default; with --into where that file does not say."),
-    ] = None,
-    site: Annotated[
-        Site | None,
-        typer.Option(help="Where the sensor is: the wrist by default; with --into as that file says."),
-    ] = None,
-    seed: Annotated[int, typer.Option(help="Which sleeper and which night.")] = 1,
+    rate: Annotated[float | None, typer.Option(help="Sampling rate in Hz; 100 by default.")] = None,
+    site: Annotated[Site | None, typer.Option(help="Where the sensor is; the wrist by default.")] = None,
+    seed: Annotated[int, typer.Option(help="Which sleeper and which night, or which jerks and where.")] = 1,
     sensor: Annotated[str | None, typer.Option(help="Model of the sensor; drawn by default.")] = None,
     jerks: Annotated[
-        int | None, typer.Option(help="Number of jerks; drawn by default, 20 with --into.")
+        int | None, typer.Option(help="Number of jerks; drawn by default, with --into 20.")
     ] = None,
     faults: Annotated[
         bool, typer.Option("--faults", help="Let the sensor and its logger fail now and then.")
@@ -208,14 +202,18 @@ def simulate(
     into: Annotated[
         Path | None,
         typer.Option(
-            metavar="REAL", help="Add simulated jerks to this recording instead: a semi-synthetic night."
+            metavar="REAL",
+            help="Put simulated jerks into this recording, which otherwise stays as it is. --rate, --site and the "
+            "options below then say what the file does not.",
         ),
     ] = None,
-    quiet: Annotated[
+    peak_g: Annotated[
+        tuple[float, float] | None,
+        typer.Option(metavar="LOW HIGH", help="With --into: smallest and largest peak of the jerks in g."),
+    ] = None,
+    quiet_g: Annotated[
         float | None,
-        typer.Option(
-            "--quiet-g", help="With --into: only where no axis strays further than this (g) around a jerk."
-        ),
+        typer.Option(help="With --into: only where no axis strays further than this (g) within 3 s."),
     ] = None,
     dataset: DatasetOption = None,
     scale: ScaleOption = None,
@@ -226,54 +224,32 @@ def simulate(
 ) -> None:
     """Make a simulated night with known jerks; the truth is in its annotations.
 
-    An assumed mechanical model with wide parameters, not human data. With --into the jerks are simulated and the
-    rest is a real recording, whose own jerks, if it has any, are not in the truth.
+    An assumed mechanical model with wide parameters, not human data. With --into the night is semi-synthetic: a real
+    recording, simulated jerks.
     """
-    from hypnic.errors import DataError, UsageError
+    from hypnic.errors import DataError
     from hypnic.events import JERKS
-    from hypnic.simulate import Sleeper, inject, write, write_injected
+    from hypnic.simulate import Sleeper, write
 
-    about_file = {
-        "--dataset": dataset,
-        "--scale": scale,
-        "--units": units,
-        "--columns": columns,
-        "--time": time,
-    }
+    of_real = {"dataset": dataset, "scale": scale, "units": units, "columns": columns, "time": time}
     if into is not None:
-        about_night = {
-            "--hours": hours,
-            "--sensor": sensor,
-            "--faults": faults or None,
-            "--reference": reference,
-        }
-        _refuse(about_night, "does not go with --into, whose recording has its own")
-        if output.exists() and into.exists() and output.samefile(into):
-            raise UsageError(f"{output} is the recording itself: name another file to write")
-        with open_night(into, dataset, rate, scale, units, site, columns, time) as real:
-            injected = inject(
-                real,
-                jerks=20 if jerks is None else jerks,
-                seed=seed,
-                quiet_g=math.inf if quiet is None else quiet,
-                step=real.scale if real.dtype.startswith("int") else None,
-            )
-            write_injected(output, real, injected, overwrite=overwrite)
-            print(
-                f"{output}: semi-synthetic {real.site} recording, {real.duration / 3600:.2f} h at {real.rate:g} Hz: "
-                f"{len(injected.truth)} simulated jerks, seed {seed}, in {into}"
-            )
+        of_night = {"hours": hours, "sensor": sensor, "faults": faults or None, "reference": reference}
+        _refuse(of_night, "does not go with --into")
+        with open_night(into, dataset, rate, scale, units, site, columns, time) as recording:
+            _inject(recording, output, jerks, seed, peak_g, quiet_g, overwrite)
         return
-    _refuse({"--quiet-g": quiet, **about_file}, "goes only with --into")
-    hours, rate, site = 8.0 if hours is None else hours, 100.0 if rate is None else rate, site or "wrist"
+    _refuse({"peak-g": peak_g, "quiet-g": quiet_g, **of_real}, "needs --into")
+    where, length, rate = site or "wrist", 8.0 if hours is None else hours, 100.0 if rate is None else rate
+    sleeper = Sleeper(
+        where, length, rate, seed, sensor=sensor, faults=faults, jerks=jerks, reference=reference
+    )
     beside = output.with_name(f"{output.stem}.reference{output.suffix}")
     if reference and beside.exists() and not overwrite:
         raise DataError(f"{beside}: the file exists already: choose another name or overwrite it")
-    sleeper = Sleeper(site, hours, rate, seed, sensor=sensor, faults=faults, jerks=jerks, reference=reference)
     write(output, sleeper, overwrite=overwrite)
     known = sum(str(label) in JERKS for label in sleeper.truth["label"])
     print(
-        f"{output}: simulated {site} night, {hours:g} h at {rate:g} Hz, {sleeper.sensor}, seed {seed}: "
+        f"{output}: simulated {where} night, {length:g} h at {rate:g} Hz, {sleeper.sensor}, seed {seed}: "
         f"{known} jerks among {len(sleeper.truth)} events"
     )
     if sleeper.reference is not None:
@@ -281,13 +257,35 @@ def simulate(
         print(f"{beside}: the same night at the reference ({reference})")
 
 
-def _refuse(options: Mapping[str, object], why: str) -> None:
-    """Refuse the first option that was given."""
+def _refuse(options: dict[str, Any], why: str) -> None:
+    """Refuse the options that were given."""
     from hypnic.errors import UsageError
 
     for name, value in options.items():
         if value is not None:
-            raise UsageError(f"{name} {why}")
+            raise UsageError(f"--{name} {why}")
+
+
+def _inject(
+    recording: BaseRecording,
+    output: Path,
+    jerks: int | None,
+    seed: int,
+    peak_g: tuple[float, float] | None,
+    quiet_g: float | None,
+    overwrite: bool,
+) -> None:
+    from hypnic.simulate import SemiSynthetic
+
+    asked = 20 if jerks is None else jerks
+    limit = math.inf if quiet_g is None else quiet_g
+    night = SemiSynthetic(recording, jerks=asked, seed=seed, peak_g=peak_g, quiet_g=limit)
+    night.write(output, overwrite=overwrite)
+    short = f" ({asked} were asked for, there is no room for more)" if len(night.truth) < asked else ""
+    print(
+        f"{output}: semi-synthetic {night.site} night, {night.duration / 3600:.2f} h at {night.rate:g} Hz, "
+        f"seed {seed}: {len(night.truth)} simulated jerks{short} in {recording.path}"
+    )
 
 
 def _detect(

@@ -10,7 +10,8 @@ from __future__ import annotations
 import os
 
 from hypnic.simulate.faults import Faults
-from hypnic.simulate.inject import Injected, inject, write_injected
+from hypnic.simulate.inject import Injected, inject
+from hypnic.simulate.into import SemiSynthetic
 from hypnic.simulate.reference import PLACEMENTS, Reference
 from hypnic.simulate.sensor import SENSORS
 from hypnic.simulate.sleeper import Sleeper
@@ -24,10 +25,10 @@ __all__ = [
     "Faults",
     "Injected",
     "Reference",
+    "SemiSynthetic",
     "Sleeper",
     "inject",
     "write",
-    "write_injected",
 ]
 
 

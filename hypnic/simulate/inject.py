@@ -3,24 +3,21 @@
 from __future__ import annotations
 
 import math
-import os
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from hypnic.chunk import Chunk, Site, Source, as_xyz, check_rate, check_site
+from hypnic.chunk import Site, Source, as_xyz, check_rate, check_site
 from hypnic.errors import DataError, UsageError
 from hypnic.simulate.kinds import Spec, Stage, render
 from hypnic.simulate.mechanics import Grid, Scene, smooth_step
 from hypnic.simulate.population import DISTRIBUTIONS, Draws, check_population, jerk_peak, stratified
-from hypnic.simulate.truth import TRUTH_DTYPE, annotation_rows, source_text
+from hypnic.simulate.truth import TRUTH_DTYPE, source_text
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
 
-    from hypnic.readers import BaseRecording
-
-__all__ = ["Injected", "inject", "write_injected"]
+__all__ = ["Injected", "inject"]
 
 _POSTURE_S = 2.0
 """Seconds before a jerk whose mean tells how gravity lies."""
@@ -130,59 +127,6 @@ def inject(
         own = Draws(_rng(seed, number + 1), draws.population)
         _add(xyz, truth[number], own, where, rate, onset, peak_g, step, range_g)
     return Injected(xyz, truth)
-
-
-def write_injected(
-    path: str | os.PathLike[str], background: BaseRecording, injected: Injected, *, overwrite: bool = False
-) -> None:
-    """Write a recording with jerks added to an HDF5 night that says of itself that it is semi-synthetic.
-
-    Parameters
-    ----------
-    path : path-like
-        The file to make.
-    background : BaseRecording
-        What the jerks were added to; its gaps and annotations go along.
-    injected : Injected
-        What `inject` made of it. The jerks become annotations.
-    overwrite : bool
-        Whether an existing file is replaced.
-
-    Raises
-    ------
-    DataError
-        If the file exists already.
-    OSError
-        If it cannot be written.
-    """
-    from hypnic.recording import Recorder
-
-    xyz, rate = injected.xyz, background.rate
-    counts = background.scale is not None and background.dtype in ("int16", "int32")
-    with Recorder(
-        path,
-        rate,
-        background.site,
-        dtype=background.dtype if counts else "float32",
-        scale=background.scale if counts else None,
-        range_g=background.range_g,
-        sensor=background.sensor,
-        start_time=background.start_time,
-        notes=f"semi-synthetic: {len(injected.truth)} simulated jerks in {background.path.name}",
-        overwrite=overwrite,
-        durable=False,
-    ) as recorder:
-        present = np.isfinite(xyz).all(axis=1)
-        end = 0
-        for start, stop in np.flatnonzero(np.diff(np.r_[False, present, False])).reshape(-1, 2).tolist():
-            recorder.write(Chunk(xyz[start:stop], start, background.start + start / rate, start - end))
-            end = stop
-        if end < len(xyz):
-            recorder.gap(len(xyz) - end, "lost")
-        for row in background.annotations:
-            recorder.annotate(*row.tolist())
-        for row in annotation_rows(injected.truth):
-            recorder.annotate(*row)
 
 
 def _rng(seed: int, number: int) -> np.random.Generator:
