@@ -25,6 +25,8 @@ from hypnic.settings import Settings
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
 
+    from hypnic.reference import Comparison
+
 __all__ = ["Detector", "detect", "detect_rows", "emissions", "event_rows"]
 
 _MAGIC: Final = b"hypnic-state\n"
@@ -59,11 +61,14 @@ class Detector:
         Where the sensor is.
     settings : Settings, optional
         Thresholds; by default the preset of the site.
+    reference : bool or {"bed", "limb"}, optional
+        Whether a second sensor is sampled together with this one: on the bed (its frame, the partner's side;
+        True means this), or on another limb. What it feels first or more is no jerk: see `hypnic.reference`.
 
     Raises
     ------
     UsageError
-        If the rate or the site is not supported.
+        If the rate, the site or the reference is not supported.
 
     Examples
     --------
@@ -74,7 +79,13 @@ class Detector:
     (0, 0)
     """
 
-    def __init__(self, rate: float, site: str = "wrist", settings: Settings | None = None) -> None:
+    def __init__(
+        self,
+        rate: float,
+        site: str = "wrist",
+        settings: Settings | None = None,
+        reference: bool | str = False,
+    ) -> None:
         self._rate = check_rate(rate)
         self._site = check_site(site)
         self._settings = Settings.preset(self._site) if settings is None else settings
@@ -86,6 +97,12 @@ class Detector:
 
         self._run = kernel.run
         self._finish = kernel.finish
+        self._reference: Comparison | None = None
+        if reference is not False:
+            from hypnic import reference as second
+
+            place = second.check_reference(reference, self._site)
+            self._reference = second.Comparison(self._rate, self._settings, place)
 
     @property
     def rate(self) -> float:
@@ -130,20 +147,23 @@ class Detector:
     @property
     def meta(self) -> dict[str, Any]:
         """How the events are made: version, rate, site, settings."""
-        return {
+        facts = {
             "hypnic_version": hypnic.__version__,
             "rate": self._rate,
             "site": self._site,
             "settings": self._settings.to_dict(),
         }
+        return facts if self._reference is None else facts | {"reference": self._reference.place}
 
-    def push(self, xyz: ArrayLike) -> Events:
+    def push(self, xyz: ArrayLike, reference: ArrayLike | None = None) -> Events:
         """Take in the next samples.
 
         Parameters
         ----------
         xyz : array_like, shape (n, 3)
             Acceleration in g, gravity included; any n, none and one included.
+        reference : array_like, shape (n, 3), optional
+            What the reference felt meanwhile, in g, NaN where that is unknown; all of it by default.
 
         Returns
         -------
@@ -155,12 +175,38 @@ class Detector:
         ------
         DataError
             If the shape is another, or the values are not real numbers.
+        UsageError
+            If there are samples of a reference that the detector was not told of.
         """
-        return self._table(self.push_rows(xyz))
+        return self._table(self.push_rows(xyz, reference))
 
-    def push_rows(self, xyz: ArrayLike) -> NDArray[np.float64]:
+    def push_rows(self, xyz: ArrayLike, reference: ArrayLike | None = None) -> NDArray[np.float64]:
         """Take in samples as `push` does and return the kernel's own rows (see `hypnic.layout`)."""
         samples = as_xyz(xyz)
+        if self._reference is not None:
+            return self._compared(self._reference, samples, reference)
+        if reference is not None:
+            raise UsageError(
+                "samples of a reference need a detector that knows of it: Detector(reference=True)"
+            )
+        return self._taken(samples)
+
+    def _compared(
+        self, comparison: Comparison, samples: NDArray[np.float32], reference: ArrayLike | None
+    ) -> NDArray[np.float64]:
+        """Take in samples of both sensors and return rows that the reference has corrected."""
+        from hypnic.reference import paired
+
+        other = paired(reference, samples)
+        rows = []
+        for start in range(0, max(len(samples), 1), comparison.slice):
+            part = slice(start, start + comparison.slice)
+            comparison.take(samples[part], other[part])
+            rows.append(comparison.correct(self._taken(samples[part])))
+        return np.concatenate(rows)
+
+    def _taken(self, samples: NDArray[np.float32]) -> NDArray[np.float64]:
+        """Run the kernel over samples and return its rows."""
         taken = self._run(self._floats, self._integers, samples, 0)
         rows = self._rows()
         while taken < len(samples):
@@ -183,7 +229,7 @@ class Detector:
         ]
 
     def gap(self, missing: int) -> None:
-        """Say that `missing` samples were lost before the next one.
+        """Say that `missing` samples were lost before the next one, of the reference too.
 
         Raises
         ------
@@ -195,6 +241,8 @@ class Detector:
                 f"gap of {missing!r} samples: a whole number from 0 to {_LONGEST_GAP} was expected"
             )
         self._integers[at.I_GAP] += missing
+        if self._reference is not None:
+            self._reference.gap(missing)
 
     def flush(self) -> Events:
         """End the segment: close an open event and return every final row still due.
@@ -206,16 +254,21 @@ class Detector:
     def flush_rows(self) -> NDArray[np.float64]:
         """End the segment as `flush` does and return the kernel's own rows."""
         self._finish(self._floats, self._integers)
-        return self._rows()
+        if self._reference is None:
+            return self._rows()
+        self._reference.restart()
+        return self._reference.correct(self._rows())
 
     def reset(self) -> None:
         """Forget everything but the settings."""
         self._floats[:], self._integers[:] = self._fresh
         self._turns = []
+        if self._reference is not None:
+            self._reference.reset()
 
     def state(self) -> bytes:
         """Return everything that the next samples' rows depend on; `from_state` goes on from there."""
-        head = {
+        head: dict[str, Any] = {
             "layout": at.LAYOUT_VERSION,
             "rate": self._rate,
             "site": self._site,
@@ -224,11 +277,16 @@ class Detector:
             "floats": len(self._floats),
             "integers": len(self._integers),
         }
+        compared = b""
+        if self._reference is not None:
+            head["reference"] = self._reference.place
+            compared = self._reference.state()
         body = (
             json.dumps(head).encode()
             + b"\n"
             + self._floats.astype("<f8").tobytes()
             + self._integers.astype("<i8").tobytes()
+            + compared
         )
         return _MAGIC + hashlib.sha256(body).digest() + body
 
@@ -251,11 +309,15 @@ class Detector:
                 f"the saved state has layout {head['layout']}, this version of hypnic has "
                 f"{at.LAYOUT_VERSION}: start the detector anew"
             )
-        detector = cls(head["rate"], head["site"], Settings.from_dict(head["settings"]))
+        detector = cls(
+            head["rate"], head["site"], Settings.from_dict(head["settings"]), head.get("reference", False)
+        )
         detector._turns = [(sample, code) for sample, code in head["rest"]]
-        split = 8 * head["floats"]
+        split, end = 8 * head["floats"], 8 * (head["floats"] + head["integers"])
         detector._floats[:] = np.frombuffer(arrays[:split], "<f8")
-        detector._integers[:] = np.frombuffer(arrays[split:], "<i8")
+        detector._integers[:] = np.frombuffer(arrays[split:end], "<i8")
+        if detector._reference is not None:
+            detector._reference.restore(arrays[end:])
         return detector
 
     def _rows(self) -> NDArray[np.float64]:
@@ -305,6 +367,8 @@ def detect(
     site: str | None = None,
     settings: Settings | None = None,
     progress: Callable[[int], None] | None = None,
+    reference: Source | ArrayLike | None = None,
+    place: str | None = None,
 ) -> Events:
     """Find the events of a whole recording.
 
@@ -320,6 +384,11 @@ def detect(
         Thresholds; by default the preset of the site.
     progress : callable, optional
         Called with the number of samples done after each chunk, lost ones counted.
+    reference : Source or array_like, shape (n, 3), optional
+        What a second sensor felt at the same time, of the same rate and by the same clock: sample by sample, or
+        by start time where both have one (see `hypnic.reference`).
+    place : {"bed", "limb"}, optional
+        Where the reference is; by default on a limb where its site is the wrist, and on the bed otherwise.
 
     Returns
     -------
@@ -330,11 +399,12 @@ def detect(
     Raises
     ------
     UsageError
-        If an array comes without a rate, or rate, site or settings are not supported.
+        If an array comes without a rate, or rate, site, settings or the reference's rate are not supported.
     DataError
-        If the samples have another shape, or are fewer than the warm-up needs.
+        If the samples have another shape, or are fewer than the warm-up needs, or the reference is of another
+        time.
     """
-    detector, rows = detect_rows(source, rate, site, settings, progress)
+    detector, rows = detect_rows(source, rate, site, settings, progress, reference, place)
     table = event_rows(rows, detector.rate)
     return Events(table, detector.meta | {"counts": detector.counts, "rest": detector.rest_bouts()}).latest()
 
@@ -345,12 +415,14 @@ def detect_rows(
     site: str | None = None,
     settings: Settings | None = None,
     progress: Callable[[int], None] | None = None,
+    reference: Source | ArrayLike | None = None,
+    place: str | None = None,
 ) -> tuple[Detector, NDArray[np.float64]]:
     """Run a detector over a whole recording and return it with the kernel's own rows.
 
     Parameters
     ----------
-    source, rate, site, settings, progress
+    source, rate, site, settings, progress, reference, place
         As for `detect`.
 
     Returns
@@ -368,16 +440,27 @@ def detect_rows(
         if rate is None:
             raise UsageError("an array of samples needs its rate: detect(xyz, rate=100)")
         source = ArraySource(source, rate, site or "wrist")
+    rate = source.rate if rate is None else rate
+    aligned = None
+    if reference is not None:
+        from hypnic.reference import Aligned
+
+        aligned = Aligned(reference, rate)
+        place = aligned.place if place is None else place
+    elif place is not None:
+        raise UsageError(f"place {place!r} is that of a reference, and none was given")
     detector = Detector(
-        source.rate if rate is None else rate, source.site if site is None else site, settings
+        rate, source.site if site is None else site, settings, False if place is None else place
     )
     rows = []
     for chunk in source:
         detector.gap(chunk.missing)
-        rows.append(detector.push_rows(chunk.xyz))
+        rows.append(detector.push_rows(chunk.xyz, aligned.beside(chunk) if aligned else None))
         if progress is not None:
             progress(detector.index)
     rows.append(detector.flush_rows())
+    if aligned:
+        aligned.check()
     received = detector.counts["received"]
     needed = math.ceil((detector.settings.warmup + detector.settings.guard) * detector.rate)
     if received <= needed:

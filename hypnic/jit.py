@@ -16,7 +16,7 @@ from numba import njit
 
 __all__ = ["jit"]
 
-_ROOMS = ("layout", "jit", "rest", "labels", "kernel")
+_ROOMS = ("layout", "jit", "rest", "labels", "kernel", "compare")
 _STAMP = hashlib.sha256(
     b"".join(Path(__file__).with_name(f"{room}.py").read_bytes() for room in _ROOMS)
 ).hexdigest()

@@ -178,6 +178,35 @@ def test_simulate(tmp_path: Path) -> None:
     refused(hypnic(*words, tmp_path / "a.h5"), 1, "a.h5")
 
 
+def test_a_reference(tmp_path: Path) -> None:
+    night, beside = tmp_path / "night.h5", tmp_path / "night.reference.h5"
+    words = ("simulate", night, "--hours", 0.5, "--rate", 50, "--site", "mattress", "--seed", 10)
+    assert hypnic(*words).returncode == 0
+    with h5py.File(night) as file:
+        alone = file["acceleration"][:]
+    done = hypnic(*words, "--reference", "partner", "--overwrite")
+    assert done.returncode == 0, done.stderr
+    assert "night.reference.h5" in done.stdout
+    with h5py.File(night) as file, h5py.File(beside) as other:
+        assert np.array_equal(file["acceleration"][:], alone)
+        assert file["acceleration"].shape == other["acceleration"].shape
+        assert "reference" in other.attrs["notes"]
+    done = hypnic("detect", night, "--reference", beside, "--format", "json")
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["meta"]["reference"] == "bed"
+    night.unlink()
+    refused(hypnic(*words, "--reference", "partner"), 1, "night.reference.h5", "exists")
+    assert not night.exists()
+    refused(hypnic(*words, "--reference", "limb", "--overwrite"), 2, "limb", "wrist")
+    refused(hypnic("detect", NIGHT, "--reference", beside), 2, "50 Hz", "100 Hz")
+    refused(hypnic("detect", NIGHT, NIGHT, "--reference", beside), 2, "--reference", "one recording")
+    refused(hypnic("detect", NIGHT, "--reference-place", "bed"), 2, "--reference-place")
+    refused(hypnic("detect", NIGHT, "--reference", tmp_path / "none.h5"), 1, "none.h5")
+    refused(
+        hypnic("detect", beside, "--reference", NIGHT, "--reference-place", "limb", "--rate", 50), 2, "limb"
+    )
+
+
 def test_bad_input(tmp_path: Path) -> None:
     refused(hypnic("detect", tmp_path / "none.h5"), 1, "none.h5")
     text = tmp_path / "text.h5"

@@ -24,6 +24,7 @@ from hypnic.simulate import SENSORS, TRUTH_DTYPE, Faults, Sleeper, inject, write
 from hypnic.simulate.kinds import KINDS, Spec, Stage, render
 from hypnic.simulate.mechanics import STANDARD_GRAVITY, Grid, Scene, felt, second_order, smooth_step
 from hypnic.simulate.population import DISTRIBUTIONS, STRATA, Draws, jerk_peak, stratified
+from hypnic.simulate.reference import _Ways
 from hypnic.simulate.timeline import plan
 
 RECORDINGS = Path(__file__).parents[2] / "shared" / "recordings"
@@ -390,6 +391,24 @@ def test_events_have_the_features_of_their_kind(site: str) -> None:
     assert 1.5 < t90["turn"] < 4.5
 
 
+@pytest.mark.parametrize("kind", ["tremor", "rocking"])
+def test_a_train_swings_about_its_place(kind: str) -> None:
+    gravity = np.array([0.0, 0.6, 0.8])
+    reached = []
+    for seed in range(12):
+        own = draws(seed)
+        rhythm = own(f"{kind}.frequency")
+        spec = Spec(0.0, kind, 15 / rhythm, 0.03, rhythm=rhythm)
+        motion = render(Stage(spec, Scene("wrist", BED), Grid(200.0), gravity, own, own))
+        np.testing.assert_allclose(motion.tilt[-1], 0.0, atol=1e-3)
+        middle = motion.tilt[len(motion.tilt) // 4 : -len(motion.tilt) // 4]
+        # As far to one side as to the other, within what unevenness does.
+        assert np.linalg.norm(middle.mean(axis=0)) < 0.25 * np.abs(middle).max()
+        reached.append(motion.peak / 0.03)
+    assert min(reached) > 0.9
+    assert np.median(reached) == pytest.approx(1.0, abs=0.1)
+
+
 def test_a_partner_reaches_the_wrist_through_the_bed() -> None:
     through = _event("partner", "wrist", 3)[0]
     assert np.abs(through).max() < 0.5
@@ -470,6 +489,187 @@ def test_without_faults_nothing_is_lost(clean: Sleeper) -> None:
 def test_impossible_faults_are_refused(wrong: dict[str, float]) -> None:
     with pytest.raises(UsageError, match=next(iter(wrong))):
         Faults(**wrong)
+
+
+# the reference sensor
+
+CASES = [
+    ("wrist", "frame"),
+    ("wrist", "limb"),
+    ("wrist", "partner"),
+    ("mattress", "frame"),
+    ("mattress", "partner"),
+]
+
+
+@pytest.mark.parametrize(("site", "placement"), CASES)
+def test_a_reference_has_the_nights_numbers_and_leaves_it_alone(site: str, placement: str) -> None:
+    faults = Faults(gap_rate=30, drops=0.005, stuck_rate=10, spike_rate=40)
+    alone = Sleeper(site, 0.3, 50, 5, faults=faults)
+    sleeper = Sleeper(site, 0.3, 50, 5, faults=faults, reference=placement)
+    assert digest(sleeper) == digest(alone)
+    assert alone.reference is None
+    reference = sleeper.reference
+    assert isinstance(reference, Source)
+    assert (reference.rate, reference.samples, reference.sensor) == (50, sleeper.samples, sleeper.sensor)
+    assert reference.site == ("wrist" if placement == "limb" else "mattress")
+    for chunk, beside in zip(sleeper, reference, strict=True):
+        assert (chunk.index, chunk.missing, chunk.time) == (beside.index, beside.missing, beside.time)
+        assert len(chunk) == len(beside)
+    xyz = reference.xyz()
+    np.testing.assert_array_equal(np.isnan(xyz), np.isnan(sleeper.xyz()))
+    again = Sleeper(site, 0.3, 50, 5, faults=faults, reference=placement).reference
+    np.testing.assert_array_equal(again.xyz(), xyz)
+    np.testing.assert_array_equal(again.truth, reference.truth)
+    pieces = np.concatenate([chunk.xyz for chunk in reference.chunks(777)])
+    np.testing.assert_array_equal(pieces, xyz[np.isfinite(xyz[:, 0])])
+    other = Sleeper(site, 0.3, 50, 6, faults=faults, reference=placement).reference
+    assert not np.array_equal(other.xyz(), xyz, equal_nan=True)
+
+
+def test_without_drops_the_gaps_are_the_nights_too() -> None:
+    sleeper = Sleeper("mattress", 0.5, 50, 5, faults=Faults(gap_rate=30), reference="frame")
+    gaps = np.isnan(sleeper.xyz())
+    assert gaps.any()
+    np.testing.assert_array_equal(np.isnan(sleeper.reference.xyz()), gaps)
+
+
+def test_a_reference_is_a_sensor_of_its_own() -> None:
+    sleeper = Sleeper("mattress", 0.2, 100, 3, sensor="ADXL355", faults=False, reference="partner")
+    ours, theirs = sleeper.parameters, sleeper.reference.parameters
+    for name in ("sensor.offset.x", "sensor.gain.y", "sensor.noise", "sensor.drift"):
+        assert ours[name] != theirs[name]
+    assert ours["sensor.clock"] == theirs["sensor.clock"]
+    step = SENSORS["ADXL355"].step
+    xyz = sleeper.reference.xyz().astype(float)
+    np.testing.assert_allclose(xyz / step, np.rint(xyz / step), atol=2e-2)
+    assert np.median(np.linalg.norm(xyz, axis=1)) == pytest.approx(1.0, abs=0.07)
+
+
+def _band_peak(xyz: np.ndarray, rate: float, onset: float, duration: float) -> float:
+    at = max(round((onset - 0.3) * rate), 0)
+    part = xyz[at : at + round((duration + 0.6) * rate)].astype(float)
+    band = sosfiltfilt(butter(2, [1.5, 12], "bandpass", fs=rate, output="sos"), part - part[0], axis=0)
+    return float(np.sqrt((band**2).sum(axis=1).max()))
+
+
+def _ratios(site: str, placement: str, least: float, seeds: range) -> dict[str, np.ndarray]:
+    """Peaks at the reference over peaks at the sensor, by kind, of events of `least` g and more."""
+    out: dict[str, list[float]] = {}
+    for seed in seeds:
+        sleeper = Sleeper(site, 2.0, 50, seed, sensor="ADXL355", faults=False, reference=placement)
+        here, there = sleeper.xyz(), sleeper.reference.xyz()
+        for row in sleeper.truth[sleeper.truth["peak_g"] >= least]:
+            span = 50, row["onset"], min(row["duration"], 5.0)
+            kind = str(row["kind"]).partition("_")[0]
+            out.setdefault(kind, []).append(_band_peak(there, *span) / _band_peak(here, *span))
+    return {kind: np.array(ratios) for kind, ratios in out.items()}
+
+
+def test_a_jerk_is_weaker_away_from_the_sleeper_and_a_knock_stronger_on_the_frame() -> None:
+    frame = _ratios("mattress", "frame", 0.015, range(7, 11))
+    assert len(frame["jerk"]) > 10
+    assert np.median(frame["jerk"]) < 0.5
+    assert len(frame["tap"]) > 5
+    assert np.median(frame["tap"]) > 1.2
+    partner = _ratios("mattress", "partner", 0.015, range(7, 11))
+    assert len(partner["jerk"]) > 10
+    assert np.median(partner["jerk"]) < 0.5
+    assert len(partner["partner"]) > 5
+    assert np.median(partner["partner"]) > 1.5
+    wrist = _ratios("wrist", "frame", 0.1, range(2))
+    assert len(wrist["jerk"]) > 5
+    assert np.median(wrist["jerk"]) < 0.1
+
+
+def test_a_jerk_of_the_whole_body_is_felt_by_the_ankle_too() -> None:
+    ratios = _ratios("wrist", "limb", 0.1, range(5))["jerk"]
+    assert len(ratios) > 20
+    assert 0.3 < (ratios > 0.2).mean() < 0.85
+
+
+@pytest.mark.parametrize(
+    ("site", "placement", "kind", "first"),
+    [
+        ("mattress", "frame", "tap", True),
+        ("mattress", "frame", "jerk", False),
+        ("mattress", "partner", "partner", True),
+        ("mattress", "partner", "jerk", False),
+        ("wrist", "limb", "plm", True),
+        ("wrist", "limb", "limb", None),
+    ],
+)
+def test_what_is_near_to_the_reference_is_felt_there_first(
+    site: str, placement: str, kind: str, first: bool | None
+) -> None:
+    ways = _Ways(site, 0.2)
+    echoes = [ways.to(placement, draws(seed), kind) for seed in range(100)]
+    leads = np.array([echo.lead for echo in echoes])
+    gains = np.array([echo.gain for echo in echoes])
+    if first is None:
+        assert 0.2 < (leads > 0).mean() < 0.5
+        assert (gains[leads > 0] > 1).all()
+        assert (gains[leads < 0] < 0.2).all()
+    else:
+        assert ((leads > 0) == first).all()
+        assert (np.abs(leads) < 0.06).all()
+        assert ((gains > 1) == first).all()
+
+
+def test_every_kind_has_a_way_to_every_reference() -> None:
+    for site, placement in CASES:
+        for kind in KINDS:
+            echo = _Ways(site, 0.2).to(placement, draws(1), kind)
+            assert 0 <= echo.gain < 1000
+            assert abs(echo.lead) < 0.2
+
+
+def test_the_truth_of_a_reference_is_where_its_signal_moves() -> None:
+    sleeper = Sleeper("mattress", 2.0, 100, 10, sensor="ADXL355", faults=False, reference="partner")
+    reference = sleeper.reference
+    xyz, truth = reference.xyz(), reference.truth
+    assert (np.diff(truth["onset"]) >= 0).all()
+    alone = set(np.round(truth["peak_g"], 9)) - set(np.round(sleeper.truth["peak_g"], 9))
+    assert alone
+    strong = truth[(truth["peak_g"] > 0.03) & (truth["kind"] != "phone")]
+    assert len(strong) > 5
+    for row in strong:
+        peak = _band_peak(xyz, 100, row["onset"], min(row["duration"], 5.0))
+        assert 0.2 * row["peak_g"] < peak < 1.5 * row["peak_g"], row
+
+
+def test_a_reference_plays_along() -> None:
+    now = [0.0]
+
+    def wait(seconds: float) -> None:
+        now[0] += seconds
+
+    live = Sleeper(
+        "wrist", 0.1, 50, 2, faults=False, reference="limb", speed=10.0, clock=lambda: now[0], sleep=wait
+    )
+    pairs = zip(live, live.reference, strict=True)
+    for _ in range(30):
+        chunk, beside = next(pairs)
+        assert chunk.index == beside.index
+    # The one that is asked second begins a chunk later.
+    assert now[0] == pytest.approx(30 * 0.1 / 10, abs=0.0101)
+
+
+def test_a_reference_that_cannot_be_is_refused() -> None:
+    with pytest.raises(UsageError, match="'roof' is unknown"):
+        Sleeper("wrist", 0.1, 50, reference="roof")
+    with pytest.raises(UsageError, match="wrist only"):
+        Sleeper("mattress", 0.1, 50, reference="limb")
+
+
+def test_a_written_reference_is_the_reference(tmp_path: Path) -> None:
+    sleeper = Sleeper("wrist", 0.2, 50, 5, faults=Faults(gap_rate=30), reference="limb")
+    write(tmp_path / "reference.h5", sleeper.reference)
+    with Recording(tmp_path / "reference.h5") as night:
+        np.testing.assert_array_equal(night.read(), sleeper.reference.xyz())
+        assert night.site == "wrist"
+        assert night.start == sleeper.start_time
+        assert len(night.annotations) == len(sleeper.reference.annotations())
 
 
 # files

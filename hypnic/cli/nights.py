@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import sys
+from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -37,6 +38,8 @@ if TYPE_CHECKING:
 __all__ = ["detect", "info", "simulate"]
 
 Format = Literal["table", "csv", "tsv", "json", "jsonl"]
+Place = Literal["bed", "limb"]
+Placement = Literal["frame", "limb", "partner"]
 
 
 @app.command()
@@ -61,6 +64,18 @@ def detect(
     columns: ColumnsOption = None,
     time: TimeOption = None,
     settings: SettingsOption = None,
+    reference: Annotated[
+        Path | None,
+        typer.Option(
+            help="Recording of a second sensor that the same clock sampled: what it feels first or more is no jerk."
+        ),
+    ] = None,
+    place: Annotated[
+        Place | None,
+        typer.Option(
+            "--reference-place", help="Where that sensor was; by default a limb where its file says wrist."
+        ),
+    ] = None,
     write_events: Annotated[
         bool, typer.Option("--write-events", help="Put the events into the HDF5 night itself.")
     ] = False,
@@ -78,18 +93,34 @@ def detect(
         raise UsageError("several recordings give several tables: name a folder for them with -o")
     if several and output is not None and output.suffix:
         raise UsageError(f"-o {output}: several recordings need a folder, this looks like a file")
+    if several and reference is not None:
+        raise UsageError("--reference goes with one recording, the one that its sensor was beside")
+    if place is not None and reference is None:
+        raise UsageError("--reference-place goes only with --reference")
     fmt = format or _format_of(output, several)
     wanted = _labels(labels, fmt)
     failed = 0
     for path in files:
         try:
-            with open_night(path, dataset, rate, scale, units, site, columns, time) as recording:
+            second = (
+                nullcontext()
+                if reference is None
+                else open_night(reference, dataset, rate, scale, units, None, columns, time)
+            )
+            with (
+                open_night(path, dataset, rate, scale, units, site, columns, time) as recording,
+                second as other,
+            ):
                 found = _detect(
-                    recording, read_settings(settings, recording.site), str(path) if several else None
+                    recording,
+                    read_settings(settings, recording.site),
+                    str(path) if several else None,
+                    other,
+                    place,
                 )
                 if write_events:
                     _write_events(recording, found)
-                damage = [_damage_line(recording)] if recording.damage else []
+                damage = [_damage_line(night) for night in (recording, other) if night and night.damage]
                 start = recording.start_time
         except (DataError, OSError) as error:
             failed += 1
@@ -162,6 +193,12 @@ def simulate(
     faults: Annotated[
         bool, typer.Option("--faults", help="Let the sensor and its logger fail now and then.")
     ] = False,
+    reference: Annotated[
+        Placement | None,
+        typer.Option(
+            help="Where a second sensor is; what it feels of the same night is written beside, as NAME.reference.h5."
+        ),
+    ] = None,
     into: Annotated[
         Path | None,
         typer.Option(
@@ -190,24 +227,34 @@ def simulate(
     An assumed mechanical model with wide parameters, not human data. With --into the night is semi-synthetic: a real
     recording, simulated jerks.
     """
+    from hypnic.errors import DataError
     from hypnic.events import JERKS
     from hypnic.simulate import Sleeper, write
 
     of_real = {"dataset": dataset, "scale": scale, "units": units, "columns": columns, "time": time}
     if into is not None:
-        _refuse({"hours": hours, "sensor": sensor, "faults": faults or None}, "does not go with --into")
+        of_night = {"hours": hours, "sensor": sensor, "faults": faults or None, "reference": reference}
+        _refuse(of_night, "does not go with --into")
         with open_night(into, dataset, rate, scale, units, site, columns, time) as recording:
             _inject(recording, output, jerks, seed, peak_g, quiet_g, overwrite)
         return
     _refuse({"peak-g": peak_g, "quiet-g": quiet_g, **of_real}, "needs --into")
     where, length, rate = site or "wrist", 8.0 if hours is None else hours, 100.0 if rate is None else rate
-    sleeper = Sleeper(where, length, rate, seed, sensor=sensor, faults=faults, jerks=jerks)
+    sleeper = Sleeper(
+        where, length, rate, seed, sensor=sensor, faults=faults, jerks=jerks, reference=reference
+    )
+    beside = output.with_name(f"{output.stem}.reference{output.suffix}")
+    if reference and beside.exists() and not overwrite:
+        raise DataError(f"{beside}: the file exists already: choose another name or overwrite it")
     write(output, sleeper, overwrite=overwrite)
     known = sum(str(label) in JERKS for label in sleeper.truth["label"])
     print(
         f"{output}: simulated {where} night, {length:g} h at {rate:g} Hz, {sleeper.sensor}, seed {seed}: "
         f"{known} jerks among {len(sleeper.truth)} events"
     )
+    if sleeper.reference is not None:
+        write(beside, sleeper.reference, overwrite=overwrite)
+        print(f"{beside}: the same night at the reference ({reference})")
 
 
 def _refuse(options: dict[str, Any], why: str) -> None:
@@ -241,11 +288,17 @@ def _inject(
     )
 
 
-def _detect(recording: BaseRecording, settings: Settings | None, name: str | None) -> Events:
+def _detect(
+    recording: BaseRecording,
+    settings: Settings | None,
+    name: str | None,
+    reference: BaseRecording | None = None,
+    place: str | None = None,
+) -> Events:
     from hypnic.detector import detect
 
     with progress_bar(recording.n_total, name or recording.path.name) as progress:
-        return detect(recording, settings=settings, progress=progress)
+        return detect(recording, settings=settings, progress=progress, reference=reference, place=place)
 
 
 def _write_events(recording: BaseRecording, found: Events) -> None:

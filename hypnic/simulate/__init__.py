@@ -12,16 +12,19 @@ import os
 from hypnic.simulate.faults import Faults
 from hypnic.simulate.inject import Injected, inject
 from hypnic.simulate.into import SemiSynthetic
+from hypnic.simulate.reference import PLACEMENTS, Reference
 from hypnic.simulate.sensor import SENSORS
 from hypnic.simulate.sleeper import Sleeper
 from hypnic.simulate.truth import SPAN_DTYPE, TRUTH_DTYPE
 
 __all__ = [
+    "PLACEMENTS",
     "SENSORS",
     "SPAN_DTYPE",
     "TRUTH_DTYPE",
     "Faults",
     "Injected",
+    "Reference",
     "SemiSynthetic",
     "Sleeper",
     "inject",
@@ -29,15 +32,15 @@ __all__ = [
 ]
 
 
-def write(path: str | os.PathLike[str], sleeper: Sleeper, *, overwrite: bool = False) -> None:
+def write(path: str | os.PathLike[str], sleeper: Sleeper | Reference, *, overwrite: bool = False) -> None:
     """Write a simulated night, its truth, states and faults as annotations, to an HDF5 night.
 
     Parameters
     ----------
     path : path-like
         The file to make.
-    sleeper : Sleeper
-        The night.
+    sleeper : Sleeper or Reference
+        The night, or what its reference sensor felt of it.
     overwrite : bool
         Whether an existing file is replaced.
 
@@ -51,6 +54,7 @@ def write(path: str | os.PathLike[str], sleeper: Sleeper, *, overwrite: bool = F
     from hypnic.recording import Recorder
 
     model = SENSORS[sleeper.sensor]
+    where = f", reference on the {sleeper.placement}" if isinstance(sleeper, Reference) else ""
     with Recorder(
         path,
         sleeper.rate,
@@ -61,7 +65,7 @@ def write(path: str | os.PathLike[str], sleeper: Sleeper, *, overwrite: bool = F
         range_g=model.range_g,
         sensor=f"{sleeper.sensor}, simulated",
         start_time=sleeper.start_time,
-        notes=f"simulated: seed {sleeper.seed}, population {sleeper.population}",
+        notes=f"simulated: seed {sleeper.seed}, population {sleeper.population}{where}",
         overwrite=overwrite,
         durable=False,
     ) as recorder:

@@ -191,10 +191,14 @@ class FaultPlan:
 
     def arrived(self, rng: np.random.Generator, first: int, n: int) -> NDArray[np.bool_]:
         """Return which of the `n` samples from number `first` arrive."""
-        arrived = rng.random(n) >= self._drops
+        return (rng.random(n) >= self._drops) & self.outside_gaps(first, n)
+
+    def outside_gaps(self, first: int, n: int) -> NDArray[np.bool_]:
+        """Return which of the `n` samples from number `first` are in no gap."""
+        outside = np.ones(n, bool)
         for start, stop in self.gaps:
-            arrived[max(start - first, 0) : max(stop - first, 0)] = False
-        return arrived
+            outside[max(start - first, 0) : max(stop - first, 0)] = False
+        return outside
 
     def spans(self) -> list[tuple[float, float, str]]:
         """Return onset, duration (s) and label of every gap, stuck and held span, by onset."""

@@ -388,8 +388,12 @@ def _train(stage: Stage) -> Motion:
     axis = unit(rng)
     radius = draws("limb.radius") * square_to(rng, axis)
     velocity = np.cumsum(swing) / grid.rate
-    # The limb ends where it began to move from, at rest.
-    velocity -= velocity[-1] * stroke(time, 0.0, length)[0]
+    # The limb swings about its place and ends there at rest: the mean of each cycle would carry it away.
+    edges = np.searchsorted(time, uneven)
+    means = np.diff(np.cumsum(velocity)[edges]) / np.diff(edges)
+    middles = 0.5 * (uneven[1:] + uneven[:-1])
+    velocity -= np.interp(time, np.r_[0.0, middles, length], np.r_[0.0, means, velocity[-1]])
+    velocity -= velocity.sum() / grid.rate * stroke(time, 0.0, length)[1]
     omega, alpha = velocity[:, np.newaxis] * axis, np.gradient(velocity, 1 / grid.rate)[:, np.newaxis] * axis
     motion = limb_motion(omega, alpha, radius, stage.gravity, grid.rate, peak=peak, widest=0.6)
     return Motion(motion.dynamic + rough, motion.tilt)

@@ -226,6 +226,49 @@ DISTRIBUTIONS: Final[Mapping[str, Distribution]] = MappingProxyType(
         "sensor.jitter": _log(0.001, 0.005, "s", "spread of the sampling instants, software-timed (S)"),
         "sensor.hum": _log(0.0001, 0.002, "g", "mains hum (S)"),
         "sensor.noise": _linear(0.85, 1.25, "", "noise over the data sheet's typical value (S)"),
+        # A second, synchronous sensor: peaks there over peaks at the first one, and times between the two.
+        "reference.bed.limb": _log(
+            0.04, 0.25, "", "movement of the arm: in the mattress over at the wrist (S)"
+        ),
+        "reference.bed.leg": _log(
+            0.2, 0.8, "", "movement of the legs: in the mattress over at the wrist (S)"
+        ),
+        "reference.bed.turn": _log(
+            0.15, 0.7, "", "movement of the body: in the mattress over at the wrist (S)"
+        ),
+        "reference.bed.outside": _log(2.0, 8.0, "", "slammed door: in the mattress over at the wrist (S)"),
+        "reference.bed.tap": _log(0.02, 0.5, "", "hand striking the bed: in the bed over at the wrist (S)"),
+        "reference.frame.own": _log(
+            0.08, 0.5, "", "what happens on the mattress: at the frame over in the mattress there (S)"
+        ),
+        "reference.frame.knock": _log(
+            1.5, 12.0, "", "knock on the frame: at the frame over in the mattress (S)"
+        ),
+        "reference.frame.door": _log(1.0, 5.0, "", "slammed door: at the frame over in the mattress (S)"),
+        "reference.frame.body": _log(
+            0.02, 0.2, "", "breath and heartbeat at the frame over at the sensor (S)"
+        ),
+        "reference.partner.outside": _log(
+            0.4, 2.5, "", "knock or door: at the partner's side over at the sleeper's (S)"
+        ),
+        "reference.limb.jerk": _log(
+            0.25, 2.0, "", "jerk of the whole body: at the ankle over at the wrist (S)"
+        ),
+        "reference.limb.through": _log(
+            0.02, 0.15, "", "movement of the arm: at the ankle over at the wrist (S)"
+        ),
+        "reference.limb.leg": _log(2.0, 12.0, "", "movement of the leg: at the ankle over at the wrist (S)"),
+        "reference.limb.turn": _log(0.4, 2.5, "", "turn, waking, walk: at the ankle over at the wrist (S)"),
+        "reference.limb.outside": _log(0.4, 2.5, "", "door or partner: at the ankle over at the wrist (S)"),
+        "reference.limb.body": _log(0.3, 1.5, "", "breath and heartbeat at the ankle over at the wrist (S)"),
+        "reference.phone": _log(0.3, 3.0, "", "phone's vibration: at the reference over at the sensor (S)"),
+        "reference.spread": _log(0.7, 1.4, "", "one event's part of a night's attenuation (S)"),
+        "reference.path.frequency": _log(4.0, 15.0, "Hz", "resonance of the way through bed or body (S)"),
+        "reference.path.damping": _linear(0.15, 0.6, "", "damping ratio of that way (S)"),
+        "reference.near": _log(0.004, 0.025, "s", "travel between frame and mattress (S)"),
+        "reference.far": _log(0.01, 0.05, "s", "travel across the mattress (S)"),
+        "reference.along": _log(0.005, 0.03, "s", "travel along the body (S)"),
+        "reference.alone_rate": _log(1.0, 12.0, "1/h", "what only the reference feels (S)"),
         # Faults.
         "fault.gap_rate": _log(0.05, 2.0, "1/h", "gaps (S)"),
         "fault.gap": _log(0.1, 60.0, "s", "one gap (S)"),

@@ -6,19 +6,20 @@ import math
 import time as _time
 from collections.abc import Callable, Iterator
 from datetime import datetime
-from functools import cached_property
-from types import TracebackType
-from typing import TYPE_CHECKING, Final, Self
+from functools import cached_property, partial
+from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
-from hypnic.chunk import Chunk, Site, check_rate, check_site
+from hypnic.chunk import check_rate, check_site
 from hypnic.errors import UsageError
 from hypnic.simulate.background import Background, Courses
 from hypnic.simulate.faults import IDLE_WAKES, FaultPlan, Faults
 from hypnic.simulate.kinds import KINDS, Stage, render
 from hypnic.simulate.mechanics import Grid, Motion
+from hypnic.simulate.play import BLOCK_S, Felt, Played, overlay, sampled
 from hypnic.simulate.population import Draws, Traits, check_population
+from hypnic.simulate.reference import Reference, check_placement
 from hypnic.simulate.sensor import SENSORS, Sensor
 from hypnic.simulate.timeline import plan
 from hypnic.simulate.truth import SPAN_DTYPE, TRUTH_DTYPE, annotation_rows, source_text
@@ -30,19 +31,14 @@ if TYPE_CHECKING:
 
 __all__ = ["Sleeper"]
 
-_BLOCK_S: Final = 60.0
-"""Seconds computed at a time: the size of the memory a night needs, and of the wait for its first sample."""
-_LIVE_S: Final = 0.1
-"""Seconds of a chunk when playing live."""
-_TAIL_S: Final = 0.15
-"""Seconds added to an event for the anti-alias filter to settle."""
 _START: Final = "2024-01-15T22:30:00+00:00"
 
-# Purposes of the random streams of a night. Their numbers are part of "same seed, same bytes".
+# Purposes of the random streams of a night. Their numbers are part of "same seed, same bytes"; those from 20 on
+# are the reference sensor's, 100 is injection's.
 _PLAN, _COURSES, _SENSOR, _FAULTS, _EVENT, _GROUP, _AXES, _BLOCK, _CHOICE = range(9)
 
 
-class Sleeper:
+class Sleeper(Played):
     """A night of a simulated sleeper.
 
     The same arguments give the same bytes, in any process, however they are read. Bytes may differ between
@@ -72,6 +68,9 @@ class Sleeper:
         Which parts of each parameter's distribution may occur: see `hypnic.simulate.population`.
     start_time : str or float
         ISO 8601 with offset, or POSIX seconds, of the first sample.
+    reference : {"frame", "limb", "partner"}, optional
+        Where a second sensor is that is sampled together with the first: see `hypnic.simulate.reference`. The
+        night's own bytes do not depend on it.
     speed : float, optional
         Play in real time (1.0) or so many times faster, in chunks of 0.1 s; as fast as possible by default.
     clock, sleep : callable, optional
@@ -125,12 +124,12 @@ class Sleeper:
         jerks: int | None = None,
         population: str = "wide",
         start_time: str | float = _START,
+        reference: str | None = None,
         speed: float | None = None,
         clock: Callable[[], float] = _time.monotonic,
         sleep: Callable[[float], None] = _time.sleep,
     ) -> None:
-        self.site: Site = check_site(site)
-        self.rate = check_rate(rate)
+        where, rate = check_site(site), check_rate(rate)
         if not 0.1 <= hours <= 96:
             raise UsageError(f"hours {hours!r} is not a length of a night: use 0.1 to 96")
         if seed < 0:
@@ -139,11 +138,10 @@ class Sleeper:
             raise UsageError(f"jerks {jerks} is negative: use 0 or more")
         if speed is not None and not speed > 0:
             raise UsageError(f"speed {speed!r} is not positive: use 1.0 for real time, or leave it out")
-        self.hours, self.seed, self.speed = float(hours), int(seed), speed
+        super().__init__(where, rate, round(hours * 3600 * rate), _posix(start_time), speed, clock, sleep)
+        self.hours, self.seed = float(hours), int(seed)
         self.population = check_population(population)
-        self._clock, self._sleep = clock, sleep
-        self.start_time = _posix(start_time)
-        self.samples = round(hours * 3600 * self.rate)
+        self._placement = None if reference is None else check_placement(reference, where)
         choice = self._draws(_CHOICE)
         drawn = [name for name in SENSORS if name != "E4" or self.rate <= 64]
         picked = str(choice.rng.choice(drawn))
@@ -189,7 +187,7 @@ class Sleeper:
         return render(stage), grid, anchor, finer
 
     def _survey(self) -> None:
-        """Compute every event once, for its peak, its duration and the posture it leaves."""
+        """Compute every event once, for its peak, its duration, the posture it leaves and its row of truth."""
         events = self._night.events
         up = self._rng(_AXES).standard_normal(3)
         self._gravity = np.empty((len(events) + 1, 3))
@@ -209,7 +207,9 @@ class Sleeper:
         spans = np.stack([moves["onset"], moves["onset"] + moves["duration"]], axis=1)
         self._faults = FaultPlan(self._draws(_FAULTS, 1), self.faults, self.samples, self.rate, spans)
         truth = np.concatenate([truth, self._faults.truth(SENSORS[self.sensor].range_g)])
-        truth = truth[np.argsort(truth["onset"], kind="stable")]
+        order = np.argsort(truth["onset"], kind="stable")
+        self._rows = np.argsort(order)[: len(events)]
+        truth = truth[order]
         truth["duration"] = np.minimum(truth["duration"], length - truth["onset"])
         truth["sample"] = np.minimum(np.ceil(truth["onset"] * self.rate - 1e-6), self.samples - 1)
         truth["visible"] = self._faults.visible(truth["onset"], truth["duration"])
@@ -232,6 +232,11 @@ class Sleeper:
         """The spans of lost, stuck and held samples (see the class)."""
         return np.array(self._faults.spans(), SPAN_DTYPE)
 
+    @cached_property
+    def reference(self) -> Reference | None:
+        """The second sensor, a source with the same sample numbers; None where there is none."""
+        return None if self._placement is None else Reference(self, self._placement)
+
     def annotations(self) -> list[tuple[float, float, str, str]]:
         """Return events, states and fault spans as (onset, duration, label, source), ordered by onset."""
         return annotation_rows(self.truth, self.states, self.fault_spans)
@@ -240,124 +245,30 @@ class Sleeper:
 
     def _blocks(self) -> Iterator[tuple[NDArray[np.float32], NDArray[np.bool_]]]:
         """Yield the samples of block after block and which of them arrived."""
-        sensor, size = self._sensor, round(_BLOCK_S * self.rate)
+        sensor, size = self._sensor, round(BLOCK_S * self.rate)
         background = Background(
             self._courses, self.parameters, self._draws(_AXES, 1), sensor.true_rate, sensor.corner
         )
-        settled = self._gravity[0].copy()
         before: Array | None = None
         held = np.zeros(3)
-        running: list[tuple[int, Array, Array]] = []
-        onsets = [spec.onset * sensor.true_rate for spec in self._night.events]
-        upcoming = 0
-        for number, first in enumerate(range(0, self.samples, size)):
-            n = min(size, self.samples - first)
-            while upcoming < len(onsets) and onsets[upcoming] < first + n:
-                running.append(self._sampled(upcoming))
-                upcoming += 1
-            gravity = np.repeat(settled[np.newaxis], n, axis=0)
-            dynamic = np.zeros((n, 3))
-            still_running = []
-            for start, shake, tilt in running:
-                stop = start + len(shake)
-                a, b = max(start, first), min(stop, first + n)
-                dynamic[a - first : b - first] += shake[a - start : b - start]
-                gravity[a - first : b - first] += tilt[a - start : b - start]
-                gravity[b - first :] += tilt[b - start - 1]
-                if stop > first + n:
-                    still_running.append((start, shake, tilt))
-                else:
-                    settled += tilt[-1]
-            running = still_running
+        events = [
+            (spec.onset * sensor.true_rate, partial(self._sampled, number))
+            for number, spec in enumerate(self._night.events)
+        ]
+        for number, (first, gravity, dynamic) in enumerate(
+            overlay(events, self._gravity[0], self.samples, size)
+        ):
             rng = self._rng(_BLOCK, number)
             felt = gravity + dynamic + background.block(rng, first, gravity)
             out = sensor.read(rng, first, felt, felt[0] if before is None else before, self._faults)
             before = felt[-1]
             held = self._faults.hold(out, first, held)
-            arrived = self._faults.arrived(rng, first, n)
+            arrived = self._faults.arrived(rng, first, len(out))
             yield out.astype(np.float32), arrived
 
-    def _sampled(self, number: int) -> tuple[int, Array, Array]:
+    def _sampled(self, number: int) -> Felt:
         """Return first sample, dynamic acceleration and tilt of an event behind the anti-alias filter."""
-        motion, grid, anchor, finer = self._motion(number)
-        both = np.concatenate([motion.dynamic, motion.tilt], axis=1)
-        tail = np.zeros((math.ceil(_TAIL_S * grid.rate), 6))
-        tail[:, 3:] = motion.tilt[-1]
-        both = np.concatenate([both, tail])
-        if self._sensor.corner is not None:
-            from scipy.signal import butter, sosfilt
-
-            both = sosfilt(butter(2, self._sensor.corner, fs=grid.rate, output="sos"), both, axis=0)
-        both = both[::finer]
-        # What is left of the filter's settling must not stay in the posture.
-        both[-1, 3:] = motion.tilt[-1]
-        return anchor, both[:, :3], both[:, 3:]
-
-    def chunks(self, size: int) -> Iterator[Chunk]:
-        """Yield the night in chunks of at most `size` samples, cut where samples are lost.
-
-        Parameters
-        ----------
-        size : int
-            Most samples in a chunk; chunks begin anew at its multiples.
-
-        Raises
-        ------
-        UsageError
-            If `size` is below 1.
-        """
-        if size < 1:
-            raise UsageError(f"size {size} is below 1 sample: use 1 or more")
-        return self._chunks(size)
-
-    def _chunks(self, size: int) -> Iterator[Chunk]:
-        expected = first = 0
-        rows, arrived = np.empty((0, 3), np.float32), np.empty(0, bool)
-        blocks = self._blocks()
-        while first < self.samples:
-            length = min(size, self.samples - first)
-            parts = [(rows, arrived)]
-            while sum(len(part) for part, _ in parts) < length:
-                parts.append(next(blocks))
-            if len(parts) > 1:
-                rows = np.concatenate([part for part, _ in parts])
-                arrived = np.concatenate([came for _, came in parts])
-            edges = np.flatnonzero(np.diff(np.r_[False, arrived[:length], False])).reshape(-1, 2)
-            for a, b in edges.tolist():
-                index = first + a
-                yield Chunk(rows[a:b].copy(), index, self.start_time + index / self.rate, index - expected)
-                expected = first + b
-            rows, arrived = rows[length:], arrived[length:]
-            first += length
-
-    def __iter__(self) -> Iterator[Chunk]:
-        if self.speed is None:
-            return self._chunks(round(_BLOCK_S * self.rate))
-        return self._live(self.speed)
-
-    def _live(self, speed: float) -> Iterator[Chunk]:
-        start = self._clock()
-        for chunk in self._chunks(max(round(_LIVE_S * self.rate), 1)):
-            due = start + (chunk.index + len(chunk)) / self.rate / speed
-            wait = due - self._clock()
-            if wait > 0:
-                self._sleep(wait)
-            yield chunk
-
-    def xyz(self) -> NDArray[np.float32]:
-        """Return the whole night, shape (samples, 3) in g, NaN where a sample was lost."""
-        out = np.full((self.samples, 3), np.nan, np.float32)
-        for chunk in self._chunks(round(_BLOCK_S * self.rate)):
-            out[chunk.index : chunk.index + len(chunk)] = chunk.xyz
-        return out
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        return None
+        return sampled(*self._motion(number), self._sensor.corner)
 
     def __repr__(self) -> str:
         jerks = int(np.isin(self.truth["label"], ("hypnic_jerk", "isolated_jerk")).sum())
