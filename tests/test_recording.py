@@ -883,7 +883,7 @@ def test_a_full_disk_keeps_what_was_recorded(tmp_path):
 
 
 def test_no_room_to_compress_leaves_the_night_whole(tmp_path, monkeypatch):
-    def full(path):
+    def full(path, events):
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(recorder, "_pack", full)
