@@ -398,8 +398,10 @@ class SerialIMU(_StreamSource):
             )
         if self._mailbox.dropped:
             found.append(f"{self._mailbox.dropped} samples dropped: their consumer was too slow")
-        if self._state in ("stalled", "disconnected"):
-            found.append(f"{self._board.port} is {self._state}")
+        if self._state == "stalled":
+            found.append(f"{self._board.port} is stalled: it is open, but nothing usable comes")
+        elif self._state == "disconnected":
+            found.append(f"{self._board.port} is disconnected: it is looked for")
         if self._log_error is not None:
             found.append(f"the raw log has ended: {self._log_error}")
         return tuple(found)

@@ -40,6 +40,7 @@ _SMALLEST_HOLE = 0.1
 _TICK_HOLE = 1.75
 _RATE_AFTER = 5.0
 _RATE_SD = 0.002
+_COARSE_OFF = 0.02
 _SLOWEST_STEP = 0.5
 
 _LOW_RATE = 50.0
@@ -341,6 +342,8 @@ class Assembler:
         self._last_time = math.nan
         self._estimate: RateEstimate | None = None
         self._arrival = math.nan
+        self._first_arrival = math.nan
+        self._coarse_from: tuple[int, float] | None = None
         self._broken_by = ""
         self._detection_rate: float | None = None
         self._rate_warning = ""
@@ -373,6 +376,8 @@ class Assembler:
     def feed(self, data: bytes, arrival: float) -> list[Chunk]:
         """Return the chunks that `data`, read at `arrival` (POSIX seconds or NaN), completes."""
         self._arrival = arrival
+        if math.isnan(self._first_arrival):
+            self._first_arrival = arrival
         chunks = self._place(self.decoder.feed(data), arrival)
         if self._detection_rate is None:
             self._settle_rate()
@@ -391,26 +396,38 @@ class Assembler:
         return chunks + self._end_segment("")
 
     def _settle_rate(self) -> None:
+        if self._coarse_from is None and self._arrival - self._first_arrival >= _SETTLED:
+            self._coarse_from = self._index, self._arrival
         estimate = self.effective_rate
         known = estimate is not None and estimate.sd <= _RATE_SD * estimate.rate
-        if not known and self._index < RATE_BY * self.rate:
+        if self._index < RATE_BY * self.rate:
+            # What is clearly right need not wait; what is not is measured for as long as there is time.
+            if known and estimate is not None and abs(estimate.rate / self.rate - 1) < RATE_OFF / 2:
+                self._detection_rate = self.rate
             return
         self._detection_rate = self.rate
-        if estimate is None:
+        measured, least = (
+            (estimate.rate, RATE_OFF) if known and estimate else (self._coarse_rate(), _COARSE_OFF)
+        )
+        off = abs(measured / self.rate - 1)
+        if math.isnan(off) or off <= least:
             return
-        off = abs(estimate.rate / self.rate - 1)
-        if off <= max(RATE_OFF, 3 * estimate.sd / self.rate):
-            return
-        if off <= RATE_ABSURD and MIN_RATE <= estimate.rate <= MAX_RATE:
-            self._detection_rate = round(estimate.rate, 2)
+        if off <= RATE_ABSURD and MIN_RATE <= measured <= MAX_RATE:
+            self._detection_rate = round(measured, 2)
             self._rate_warning = (
                 f"samples come at {self._detection_rate:g} Hz, not {self.rate:g}: that is used"
             )
         else:
+            way = "faster" if measured > self.rate else "slower"
             self._rate_warning = (
-                f"samples come at about {estimate.rate:.3g} Hz where {self.rate:g} Hz is said: "
-                "what is said is used"
+                f"samples come much {way} than the {self.rate:g} Hz that is said, and used all the same"
             )
+
+    def _coarse_rate(self) -> float:
+        """Return the rate (Hz) at which samples have arrived, for where no clock fits their arrivals."""
+        if self._coarse_from is None or not self._arrival > self._coarse_from[1]:
+            return math.inf if self._arrival >= self._first_arrival else math.nan
+        return (self._index - self._coarse_from[0]) / (self._arrival - self._coarse_from[1])
 
     def _end_segment(self, reason: str) -> list[Chunk]:
         if self._segment is None:

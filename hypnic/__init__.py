@@ -19,10 +19,10 @@ if TYPE_CHECKING:
     from hypnic.errors import DataError, HypnicError, UsageError
     from hypnic.events import Events
     from hypnic.quality import describe
-    from hypnic.readers import open_recording as open
     from hypnic.recording import Recorder, Recording
     from hypnic.settings import Settings
     from hypnic.simulate import Sleeper
+    from hypnic.sources import open_source as open
 
 __version__ = "0.1.0"
 
@@ -56,7 +56,7 @@ _HOMES = {
     "UsageError": "hypnic.errors",
     "Events": "hypnic.events",
     "describe": "hypnic.quality",
-    "open": "hypnic.readers",
+    "open": "hypnic.sources",
     "Recorder": "hypnic.recording",
     "Recording": "hypnic.recording",
     "Settings": "hypnic.settings",
@@ -68,7 +68,7 @@ def __getattr__(name: str) -> Any:
     if name not in _HOMES:
         raise AttributeError(f"module 'hypnic' has no attribute {name!r}")
     room = importlib.import_module(_HOMES[name])
-    value = globals()[name] = getattr(room, "open_recording" if name == "open" else name)
+    value = globals()[name] = getattr(room, "open_source" if name == "open" else name)
     return value
 
 

@@ -11,6 +11,7 @@ import sys
 
 import typer
 
+from hypnic.cli import live as live
 from hypnic.cli import nights as nights  # each module of commands adds its own to the app
 from hypnic.cli.shared import app, complain
 

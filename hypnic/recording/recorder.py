@@ -235,6 +235,11 @@ class Recorder:
         return self.n_samples + self._lost
 
     @property
+    def failed(self) -> bool:
+        """Whether the disk has failed: nothing more can be written, and what was flushed before stays."""
+        return bool(self._failure)
+
+    @property
     def duration(self) -> float:
         """Length so far in seconds, gaps counted."""
         return self.n_total / self.rate
@@ -269,7 +274,8 @@ class Recorder:
             self._last_time = chunk.time
             if not self._has_start:
                 first = parse_start(chunk.time - (self.n_total + missing) / self.rate)[0]
-                self._data.attrs["start_time"] = first.isoformat()
+                # With the offset of this place: people read the clock that hangs there.
+                self._data.attrs["start_time"] = first.astimezone().isoformat()
                 self._has_start = True
         if missing:
             self._enter_gap(missing, chunk.reason or "lost")

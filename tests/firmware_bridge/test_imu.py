@@ -189,7 +189,8 @@ def test_a_board_of_ours(board):
         assert imu.info["format"] == "hypnic"
         assert imu.baud == 115200
         assert imu.board.port == fake.port.path
-        assert imu.warnings == ()
+        # The fake board is in a hurry.
+        assert all("samples come much faster" in warning for warning in imu.warnings)
     assert imu.status == "closed"
     assert np.concatenate([chunk.xyz for chunk in chunks])[:, 2].tolist() == [1.0] * sum(map(len, chunks))
     counters = imu.counters
@@ -264,7 +265,7 @@ def test_replug_goes_on_in_a_new_segment(board, tmp_path):
             seen.add(imu.status)
             if imu.status == "disconnected":
                 break
-        assert f"{link} is disconnected" in imu.warnings
+        assert f"{link} is disconnected: it is looked for" in imu.warnings
         board(link)
         chunks += collect(imu, 500)
         check(chunks)
