@@ -312,10 +312,10 @@ class VirtualPort:
                 if self._link.is_symlink():
                     self._link.unlink()
                 self._link.symlink_to(self.path)
-            except OSError:
+            except OSError as error:
                 self._link = None
                 self.close()
-                raise
+                raise OSError(error.errno, error.strerror, str(link)) from None
 
     def write(self, data: bytes) -> int:
         """Send what there is room for and return how much that was: a board does not wait for its reader."""

@@ -703,6 +703,55 @@ def test_replug_is_a_gap_and_the_night_goes_on(tmp_path: Path) -> None:
     assert len(found) >= 4
 
 
+def test_replug_at_another_port(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The system gives the board another name; its USB numbers tell that it is the same."""
+    there: list[SimpleNamespace] = []
+    monkeypatch.setattr(list_ports, "comports", lambda: list(there))
+
+    def plugged(board: Board) -> SimpleNamespace:
+        return SimpleNamespace(device=board.path, vid=0x0403, pid=0x6001, serial_number="S1", location="1-1")
+
+    xyz = restless(20)
+    first, second = Board(xyz), Board(xyz)
+    there.append(plugged(first))
+    first.start()
+    with (
+        hypnic.open("serial:auto", wake=0.02, buffer=1e6) as imu,
+        Session(imu, record=tmp_path / "n.h5", durable=False) as session,
+    ):
+        gone = False
+        for _ in within(session):
+            if not gone and usable(session) >= len(xyz):
+                gone = True
+                there.clear()
+                first.stop()
+            elif gone and imu.status == "disconnected" and not there:
+                there.append(plugged(second))
+                second.start()
+            if usable(session) >= 2 * len(xyz):
+                session.stop()
+        assert imu.board.port == second.path != first.path
+    second.stop()
+    agrees(tmp_path / "n.h5")
+
+
+def test_a_board_that_restarts_begins_anew_and_the_night_goes_on(tmp_path: Path) -> None:
+    log = RawLog(tmp_path / "night.raw", {"format": "hypnic", "rate": RATE, "site": "wrist"})
+    xyz = restless(40)
+    for begun, part in ((START, xyz[:2000]), (START + 23.0, xyz[2000:])):
+        for at in range(0, len(part), 5):
+            data = encode(part[at : at + 5], "hypnic", RATE, at)
+            log.write(begun + (at + 5) / RATE, data if at else introduce("hypnic", RATE) + data)
+    log.close()
+    with hypnic.open(tmp_path / "night.raw") as board:
+        run(Session(Player(board, np.inf), record=tmp_path / "n.h5", durable=False))
+    with Recording(tmp_path / "n.h5") as recording:
+        assert recording.n_samples == 4000
+        assert recording.gaps["missing"].tolist() == [pytest.approx(300, abs=2)]
+        assert recording.gaps["reason"].tolist() == ["board restarted"]
+    agrees(tmp_path / "n.h5")
+
+
 def log_of(path: Path, xyz: np.ndarray, fmt: str, true_rate: float, stated: float = RATE) -> Path:
     """Write the log of a board that states one rate and has another; its ticks, if any, follow its samples."""
     log = RawLog(path, {"format": fmt, "rate": stated, "site": "wrist"})

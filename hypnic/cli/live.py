@@ -262,7 +262,12 @@ def _follow(session: Session, title: str, out: TextIO, useful: bool) -> None:
 
     start = getattr(session.source, "start_time", None)
     zone = getattr(start, "tzinfo", None)
-    display: Screen | Lines | None = open_display(session, title, zone, out)
+    display: Screen | Lines | None = None
+    try:
+        display = open_display(session, title, zone, out)
+    except OSError:
+        if not useful:
+            raise
     try:
         for update in session:
             if display is not None:
@@ -337,10 +342,10 @@ def _play_port(player: Any, name: str, fmt: str, link: Path | None) -> None:
                 board.introduce()
                 for chunk in player:
                     board.play(chunk)
-        # What the reader has not read yet goes with the port.
-        deadline = time.monotonic() + 1.0
-        while port.unread and not stopped and time.monotonic() < deadline:
-            time.sleep(0.02)
+                # What the reader has not read yet goes with the port.
+                deadline = time.monotonic() + 1.0
+                while port.unread and not stopped and time.monotonic() < deadline:
+                    time.sleep(0.02)
     reason = stopped[0] if stopped else "end of the source"
     print(
         f"ended by {reason}: {board.sent} samples sent, {board.dropped} dropped for want of a reader",
@@ -384,7 +389,9 @@ def _prepare() -> None:
         {"file": sys.stderr},
     )
     timer.daemon = True
-    timer.start()
+    # For someone who waits; a log need not know.
+    if sys.stderr.isatty():
+        timer.start()
     try:
         prepare()
     finally:
@@ -419,11 +426,11 @@ def _seconds(text: str | None) -> float | None:
     if text is None:
         return None
     plain = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([smh]?)", text.strip())
-    colons = re.fullmatch(r"(\d+):(\d\d)(?::(\d\d))?", text.strip())
+    colons = re.fullmatch(r"(\d+):(\d\d):(\d\d)", text.strip())
     if plain:
         seconds = float(plain[1]) * {"": 1, "s": 1, "m": 60, "h": 3600}[plain[2]]
     elif colons:
-        seconds = int(colons[1]) * 3600 + int(colons[2]) * 60 + int(colons[3] or 0)
+        seconds = int(colons[1]) * 3600 + int(colons[2]) * 60 + int(colons[3])
     else:
         seconds = 0.0
     if not seconds > 0:
