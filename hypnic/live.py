@@ -326,6 +326,11 @@ class Session:
         return Events(rows, self.detector.meta | facts).latest()
 
     @property
+    def silence(self) -> float:
+        """Seconds on the clock since the last sample."""
+        return time.monotonic() - self._last_data
+
+    @property
     def warnings(self) -> tuple[str, ...]:
         """What the user should know: of the source, of the sinks, and what has gone wrong."""
         found = [*getattr(self.source, "warnings", ())]
@@ -382,7 +387,7 @@ class Session:
             return True
         # A board that has gone does not put off the end.
         gone = getattr(self.source, "status", "") in ("stalled", "disconnected")
-        return gone and self.elapsed + time.monotonic() - self._last_data >= self.duration
+        return gone and self.elapsed + self.silence >= self.duration
 
     def _within(self, chunk: Chunk) -> Chunk:
         room = self._room(chunk)

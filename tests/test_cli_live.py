@@ -197,6 +197,7 @@ def test_stream_refuses(
         (("night.h5", "--pty", "--link", "night.h5"), 1, "night.h5"),
         (("night.h5", "--format", "hypnic"), 1, "no known format"),
         (("night.h5", "--columns", "x,y,z"), 2, "columns"),
+        (("turns.bin", "--format", "witmotion"), 1, "quaternions"),
     ],
 )
 def test_replay_refuses(
@@ -204,8 +205,9 @@ def test_replay_refuses(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     night(Path("night.h5"), restless(10))
+    Path("turns.bin").write_bytes((b"\x55\x59" + bytes(8) + b"\xae") * 50)
     refused(here("replay", *words), status, said)
-    assert [path.name for path in tmp_path.iterdir()] == ["night.h5"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["night.h5", "turns.bin"]
 
 
 def test_a_port_that_is_silent_or_not_there(here, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -272,6 +274,11 @@ def test_stream_records_and_agrees_with_detect(tmp_path: Path, fmt: str, site: s
     again = tmp_path / "again.h5"
     status, _, error = end(start("replay", raw, "--speed", "inf", "--record", again, "--duration", "100s"))
     assert status == 0, error
+    done = subprocess.run(
+        [sys.executable, "-m", "hypnic", "detect", str(raw)], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 1
+    assert "hypnic replay" in done.stderr
     with Recording(record) as first, Recording(again) as second:
         np.testing.assert_array_equal(second.read(), first.read(0, 100))
         assert second.site == site

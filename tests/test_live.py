@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import socket
 import stat
 import subprocess
 import sys
@@ -701,6 +702,49 @@ def test_replug_is_a_gap_and_the_night_goes_on(tmp_path: Path) -> None:
         assert recording.n_samples == 2 * len(xyz)
         assert len(recording.clock) >= 2
     assert len(found) >= 4
+
+
+def test_a_silent_board_is_said(tmp_path: Path) -> None:
+    xyz = restless(10)
+    with (
+        Board(xyz) as board,
+        hypnic.open(board.path, wake=0.02, stall=0.3, buffer=1e6) as imu,
+        Session(imu) as session,
+    ):
+        said: tuple[str, ...] = ()
+        for _ in within(session):
+            if usable(session) == len(xyz) and imu.status == "stalled":
+                said = session.warnings
+                session.stop()
+        assert session.silence > 0
+    assert any("is stalled: it is open, but nothing usable comes" in warning for warning in said)
+
+
+def test_a_board_behind_a_socket(tmp_path: Path) -> None:
+    server = socket.create_server(("127.0.0.1", 0))
+    xyz = restless(20)
+
+    def serve() -> None:
+        with server.accept()[0] as connection:
+            # Opening the port throws away what is there already; then the host asks who this is.
+            connection.recv(1)
+            connection.sendall(introduce("hypnic", RATE) + encode(xyz, "hypnic", RATE))
+
+    thread = threading.Thread(target=serve)
+    thread.start()
+    name = f"socket://127.0.0.1:{server.getsockname()[1]}"
+    with (
+        hypnic.open(name, site="mattress", buffer=1e6, reconnect=False) as imu,
+        Session(imu, record=tmp_path / "n.h5", durable=False) as session,
+    ):
+        for _ in within(session):
+            pass
+    thread.join()
+    server.close()
+    assert session.ended_by == "end of the source"
+    agrees(tmp_path / "n.h5")
+    with Recording(tmp_path / "n.h5") as recording:
+        assert (recording.n_samples, recording.site) == (len(xyz), "mattress")
 
 
 def test_replug_at_another_port(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -28,6 +28,9 @@ REFRESH: Final = 0.5
 STATUS_EVERY: Final = 60.0
 """Seconds between two status lines where there is no terminal."""
 
+SILENCE: Final = 3.0
+"""Seconds without a sample after which a terminal says so."""
+
 BIN: Final = 0.5
 """Seconds of samples behind one mark of the trace."""
 
@@ -228,6 +231,8 @@ class Screen(_Display):
         lines.append(text.assemble((head, "bold"), trace, tail))
         lines.append(text(self._losses(), style="dim"))
         lines.append(text(self._events(), style="dim"))
+        if self.session.silence >= SILENCE:
+            lines.append(text(f"! no samples for {self.session.silence:.0f} s", style="yellow"))
         lines += [text(f"! {warning}", style="yellow") for warning in self.session.warnings[-3:]]
         for line in lines:
             line.truncate(width - 1, overflow="ellipsis")
