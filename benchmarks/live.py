@@ -88,6 +88,8 @@ class Line(threading.Thread):
         self.spare = spare
         self.over.set()
         self.join()
+        # Bytes take a moment from one end of a pty to the other, and are lost with it if they are still there.
+        time.sleep(0.1)
         with suppress(TimeoutError):
             wait_until(lambda: not self.port.unread, 1.0)
         self.port.close()

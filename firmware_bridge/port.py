@@ -227,12 +227,15 @@ class Link:
         """
         if not self._socket:
             data = bytes(self._serial.read(max(1, self._serial.in_waiting)))
-            return data + self._serial.read(self._serial.in_waiting) if len(data) == 1 else data
+            if len(data) == 1:
+                # The byte has arrived, even if the port goes now: that will show again.
+                with contextlib.suppress(*LOST):
+                    data += self._serial.read(self._serial.in_waiting)
+            return data
         # A socket says only whether there is something: wait for one byte, then take all there is.
         data = bytes(self._serial.read(1))
         if data:
             self._serial.timeout = 0
-            # An end of the stream that shows here will show again.
             with contextlib.suppress(*LOST):
                 data += self._serial.read(_SOCKET_BLOCK)
             self._serial.timeout = READ_TIMEOUT

@@ -11,6 +11,7 @@ import subprocess
 import sys
 import threading
 import time
+import tracemalloc
 from itertools import pairwise
 from pathlib import Path
 from types import SimpleNamespace
@@ -377,6 +378,25 @@ def test_durations_that_are_none(duration: float) -> None:
         Session(Chunks(restless(10)), duration=duration)
 
 
+def test_memory_does_not_grow_with_the_night() -> None:
+    still = restless(1)
+
+    class Long(Chunks):
+        def __iter__(self):
+            for number in range(20_000):
+                yield Chunk(still, 100 * number, START + number)
+
+    sizes = []
+    with Session(Long(still)) as session:
+        tracemalloc.start()
+        for update in session:
+            if update.chunk.index % 500_000 == 0:
+                sizes.append(tracemalloc.get_traced_memory()[0])
+        tracemalloc.stop()
+    assert len(sizes) == 5
+    assert sizes[-1] - sizes[1] < 200_000
+
+
 # Sinks
 
 
@@ -469,7 +489,8 @@ def test_a_named_pipe_stays_one(tmp_path: Path) -> None:
 COLLECT = "import os, sys; print(sys.stdin.read().strip(), os.environ['HYPNIC_REVISION'], file=open(sys.argv[1], 'a'))"
 
 
-def test_command_gets_every_row(tmp_path: Path) -> None:
+def test_command_gets_every_row(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(live, "COMMAND_FAREWELL", 60.0)
     out = tmp_path / "out"
     command = EventCommand(f'{sys.executable} -c "{COLLECT}" {out}')
     command.take(some_rows(2))
@@ -486,9 +507,14 @@ def test_a_command_that_hangs_holds_up_nothing(tmp_path: Path, monkeypatch: pyte
     monkeypatch.setattr(live, "COMMAND_FAREWELL", 0.3)
     monkeypatch.setattr(live, "COMMAND_QUEUE", 3)
     pid = tmp_path / "pid"
-    command = EventCommand(f"sh -c 'echo $$ > {pid}; sleep 1000 & wait'")
-    session = Session(Chunks(restless(70)), record=tmp_path / "n.h5", sinks=[command], durable=False)
-    run(session)
+    command = EventCommand(f"sh -c 'echo $$ > {pid}.part; mv {pid}.part {pid}; sleep 1000 & wait'")
+    with Session(Chunks(restless(70)), record=tmp_path / "n.h5", sinks=[command], durable=False) as session:
+        for _ in session:
+            pass
+        deadline = time.monotonic() + 30
+        while not pid.exists():
+            assert time.monotonic() < deadline, "the command has not started"
+            time.sleep(0.01)
     found = agrees(tmp_path / "n.h5")
     # One ran, and none of the others ever will.
     assert command.left_out >= 2 * len(found) - 4
@@ -498,17 +524,18 @@ def test_a_command_that_hangs_holds_up_nothing(tmp_path: Path, monkeypatch: pyte
 
 
 @pytest.mark.parametrize(
-    ("words", "problem"),
+    ("words", "limit", "problem"),
     [
-        ("sh -c 'echo no luck >&2; exit 3'", "exit status 3: no luck"),
-        ("sh -c 'exit 4'", "exit status 4"),
-        ("sleep 1000", "killed after 0.2 s"),
+        ("sh -c 'echo no luck >&2; exit 3'", 60.0, "exit status 3: no luck"),
+        ("sh -c 'exit 4'", 60.0, "exit status 4"),
+        ("sleep 1000", 0.2, "killed after 0.2 s"),
     ],
 )
 def test_what_goes_wrong_with_a_command_is_said(
-    monkeypatch: pytest.MonkeyPatch, words: str, problem: str
+    monkeypatch: pytest.MonkeyPatch, words: str, limit: float, problem: str
 ) -> None:
-    monkeypatch.setattr(live, "COMMAND_LIMIT", 0.2)
+    monkeypatch.setattr(live, "COMMAND_LIMIT", limit)
+    monkeypatch.setattr(live, "COMMAND_FAREWELL", 60.0)
     command = EventCommand(words)
     command.take(some_rows(1))
     command.close()

@@ -119,10 +119,14 @@ class _Display:
         return self._clock(self.session.time_of(sample))
 
     def _losses(self) -> str:
-        """Return the counters: always what came and what is missing, the others where they are not 0."""
+        """Return what came and what is missing, the rate as measured, and the other counters that are not 0."""
         counts = self.session.counts
         source = getattr(self.session.source, "counters", {})
         parts = [f"received {counts['received']}", f"missing {counts['missing']}"]
+        measured = getattr(self.session.source, "effective_rate", None)
+        # A recording says a plain number, and only a stream how well it is known.
+        if getattr(measured, "sd", None) is not None:
+            parts.append(f"at {measured.rate:.2f} Hz")
         names = ("dropped", "bad_frames", "malformed", "implausible", "reconnects", "restarts", "stalls")
         others = {"invalid": counts["invalid"], "stuck": counts["stuck"]}
         others |= {name.replace("_", " "): source.get(name, 0) for name in names}

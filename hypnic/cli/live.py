@@ -59,7 +59,10 @@ DurationOption = Annotated[str | None, typer.Option(help="When to end: 90, 90s, 
 SettingsOption = Annotated[Path | None, typer.Option(help="TOML file of settings.")]
 OverwriteOption = Annotated[bool, typer.Option("--overwrite", help="Replace existing files.")]
 FormatOption = Annotated[
-    str | None, typer.Option("--format", help="Wire format; by default what the bytes show.")
+    str | None,
+    typer.Option(
+        "--format", help="Wire format (hypnic, witmotion, razor, ...); by default what the bytes show."
+    ),
 ]
 PerGOption = Annotated[
     float | None, typer.Option("--lsb-per-g", help="Counts in one g, for text that does not say.")

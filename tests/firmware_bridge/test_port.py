@@ -148,6 +148,25 @@ def test_a_pulled_plug_shows_when_reading():
     link.close()
 
 
+def test_a_byte_that_came_before_the_plug_was_pulled_is_kept(monkeypatch):
+    with VirtualPort() as port:
+        link = Link(port.path, 115200)
+        waits = iter([0])
+        # There is one byte, and then no port any more.
+        monkeypatch.setattr(link._serial, "read", lambda size: b"x" if size == 1 else b"")
+
+        def gone(self):
+            for value in waits:
+                return value
+            raise OSError(errno.EIO, "gone")
+
+        monkeypatch.setattr(type(link._serial), "in_waiting", property(gone))
+        assert link.read() == b"x"
+        with pytest.raises(LOST):
+            link.read()
+        link.close()
+
+
 def test_a_port_that_does_not_exist(plugged):
     plugged += [usb("/dev/ttyUSB5")]
     with pytest.raises(UsageError, match=r"/dev/none does not exist; USB serial ports found: /dev/ttyUSB5"):
