@@ -125,7 +125,7 @@ class _Display:
         parts = [f"received {counts['received']}", f"missing {counts['missing']}"]
         measured = getattr(self.session.source, "effective_rate", None)
         # A recording says a plain number, and only a stream how well it is known.
-        if getattr(measured, "sd", None) is not None:
+        if measured is not None and not isinstance(measured, float):
             parts.append(f"at {measured.rate:.2f} Hz")
         names = ("dropped", "bad_frames", "malformed", "implausible", "reconnects", "restarts", "stalls")
         others = {"invalid": counts["invalid"], "stuck": counts["stuck"]}
