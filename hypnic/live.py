@@ -274,19 +274,24 @@ class Session:
         if record is not None:
             from hypnic.recording import Recorder
 
-            self.recorder = Recorder(
-                record,
-                source.rate,
-                source.site,
-                dtype="float32",
-                range_g=getattr(source, "range_g", None),
-                sensor=getattr(source, "sensor", ""),
-                start_time=getattr(source, "start_time", None),
-                subject=subject,
-                notes=notes,
-                overwrite=overwrite,
-                durable=durable,
-            )
+            try:
+                self.recorder = Recorder(
+                    record,
+                    source.rate,
+                    source.site,
+                    dtype="float32",
+                    range_g=getattr(source, "range_g", None),
+                    sensor=getattr(source, "sensor", ""),
+                    start_time=getattr(source, "start_time", None),
+                    subject=subject,
+                    notes=notes,
+                    overwrite=overwrite,
+                    durable=durable,
+                )
+            except BaseException:
+                for sink in self._sinks:
+                    sink.close()
+                raise
 
     @property
     def rate(self) -> float:

@@ -365,8 +365,10 @@ def test_a_full_disk_ends_it_with_what_was_recorded(tmp_path: Path, monkeypatch:
 
 def test_a_night_that_exists_is_kept(tmp_path: Path) -> None:
     (tmp_path / "n.h5").write_text("mine")
+    sink = Failing()
     with pytest.raises(DataError, match="exists already"):
-        Session(Chunks(restless(10)), record=tmp_path / "n.h5")
+        Session(Chunks(restless(10)), record=tmp_path / "n.h5", sinks=[sink])
+    assert sink.calls == ["close"]
     assert (tmp_path / "n.h5").read_text() == "mine"
     run(Session(Chunks(restless(10)), record=tmp_path / "n.h5", overwrite=True, durable=False))
     agrees(tmp_path / "n.h5")
