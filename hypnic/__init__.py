@@ -14,10 +14,12 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from hypnic.bouts import rest_table
     from hypnic.chunk import ArraySource, Chunk, Source
     from hypnic.detector import Detector, detect
     from hypnic.errors import DataError, HypnicError, UsageError
     from hypnic.events import Events
+    from hypnic.explanation import explain
     from hypnic.quality import describe
     from hypnic.recording import Recorder, Recording
     from hypnic.settings import Settings
@@ -41,7 +43,9 @@ __all__ = [
     "UsageError",
     "describe",
     "detect",
+    "explain",
     "open",
+    "rest_table",
 ]
 
 # Names are imported when they are first used: importing hypnic must cost nothing that is not needed.
@@ -55,8 +59,10 @@ _HOMES = {
     "HypnicError": "hypnic.errors",
     "UsageError": "hypnic.errors",
     "Events": "hypnic.events",
+    "explain": "hypnic.explanation",
     "describe": "hypnic.quality",
     "open": "hypnic.sources",
+    "rest_table": "hypnic.bouts",
     "Recorder": "hypnic.recording",
     "Recording": "hypnic.recording",
     "Settings": "hypnic.settings",

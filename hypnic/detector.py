@@ -25,7 +25,7 @@ from hypnic.settings import Settings
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
 
-__all__ = ["Detector", "detect"]
+__all__ = ["Detector", "detect", "detect_rows", "emissions", "event_rows"]
 
 _MAGIC: Final = b"hypnic-state\n"
 
@@ -290,6 +290,15 @@ def event_rows(rows: NDArray[np.float64], rate: float) -> NDArray[np.void]:
     return table
 
 
+def emissions(rows: NDArray[np.float64], rate: float) -> list[tuple[float, np.void]]:
+    """Return the rows of the event table with the time (s of the recording) at which each came out.
+
+    From these `hypnic.scoring.score` measures the latency. The time is that of the sample which brought the row out,
+    the delays of a board, a buffer or a computer not included.
+    """
+    return list(zip((rows[:, at.R_EMITTED] / rate).tolist(), event_rows(rows, rate), strict=True))
+
+
 def detect(
     source: Source | ArrayLike,
     rate: float | None = None,
@@ -325,6 +334,36 @@ def detect(
     DataError
         If the samples have another shape, or are fewer than the warm-up needs.
     """
+    detector, rows = detect_rows(source, rate, site, settings, progress)
+    table = event_rows(rows, detector.rate)
+    return Events(table, detector.meta | {"counts": detector.counts, "rest": detector.rest_bouts()}).latest()
+
+
+def detect_rows(
+    source: Source | ArrayLike,
+    rate: float | None = None,
+    site: str | None = None,
+    settings: Settings | None = None,
+    progress: Callable[[int], None] | None = None,
+) -> tuple[Detector, NDArray[np.float64]]:
+    """Run a detector over a whole recording and return it with the kernel's own rows.
+
+    Parameters
+    ----------
+    source, rate, site, settings, progress
+        As for `detect`.
+
+    Returns
+    -------
+    detector : Detector
+        At the end of the recording.
+    rows : ndarray of float64, shape (n, `hypnic.layout.ROW`)
+        Every revision of every event as it came out; `event_rows` makes rows of the event table of them.
+
+    Raises
+    ------
+    As `detect`.
+    """
     if not isinstance(source, Source):
         if rate is None:
             raise UsageError("an array of samples needs its rate: detect(xyz, rate=100)")
@@ -346,8 +385,7 @@ def detect(
             f"{received / detector.rate:.1f} s of usable samples: at least {needed / detector.rate:g} s are "
             "needed to know the background"
         )
-    table = event_rows(np.concatenate(rows), detector.rate)
-    return Events(table, detector.meta | {"counts": detector.counts, "rest": detector.rest_bouts()}).latest()
+    return detector, np.concatenate(rows)
 
 
 def _state(rate: float, s: Settings) -> tuple[NDArray[np.float64], NDArray[np.int64]]:

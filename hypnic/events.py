@@ -11,7 +11,7 @@ import io
 import json
 import math
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
@@ -23,7 +23,19 @@ if TYPE_CHECKING:
     import pandas as pd
     from numpy.typing import NDArray
 
-__all__ = ["COLUMNS", "EVENT_DTYPE", "FORMATS", "JERKS", "LABELS", "RESTS", "Column", "Events", "format_row"]
+__all__ = [
+    "COLUMNS",
+    "EVENT_DTYPE",
+    "FORMATS",
+    "JERKS",
+    "LABELS",
+    "RESTS",
+    "Column",
+    "Events",
+    "format_row",
+    "plain_row",
+    "write_whole",
+]
 
 LABELS: Final = (
     "hypnic_jerk",
@@ -101,16 +113,37 @@ def _plain(column: Column, value: Any) -> Any:
     return str(value) if column.dtype.startswith("U") else int(value)
 
 
-def format_row(row: np.void, fmt: str = "csv") -> str:
-    """Return one event as a line of text without its line end, in ``"csv"``, ``"tsv"`` or ``"jsonl"``."""
+def plain_row(row: np.void, columns: Sequence[Column] = COLUMNS) -> dict[str, Any]:
+    """Return one row of a table as plain values for JSON, rounded to the column's decimals, None for NaN."""
+    return {column.name: _plain(column, row[column.name]) for column in columns}
+
+
+def format_row(row: np.void, fmt: str = "csv", columns: Sequence[Column] = COLUMNS) -> str:
+    """Return one row of a table as a line of text without its line end, in ``"csv"``, ``"tsv"`` or ``"jsonl"``."""
     if fmt == "jsonl":
-        return json.dumps({column.name: _plain(column, row[column.name]) for column in COLUMNS})
+        return json.dumps(plain_row(row, columns))
     out = io.StringIO()
     # BIDS wants n/a in its tab-separated tables; every CSV reader takes nan for a number.
     delimiter, missing = ("\t", "n/a") if fmt == "tsv" else (",", "nan")
     writer = csv.writer(out, delimiter=delimiter, lineterminator="")
-    writer.writerow([_text(column, row[column.name], missing) for column in COLUMNS])
+    writer.writerow([_text(column, row[column.name], missing) for column in columns])
     return out.getvalue()
+
+
+def write_whole(path: Path, text: str) -> None:
+    """Write a text file so that it is there whole or not at all; an existing file is replaced.
+
+    Raises
+    ------
+    OSError
+        If it cannot be written; nothing half-written is left behind.
+    """
+    partial = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        partial.write_text(text, encoding="utf-8", newline="")
+        partial.replace(path)
+    finally:
+        partial.unlink(missing_ok=True)
 
 
 class Events:
@@ -219,8 +252,7 @@ class Events:
         if fmt not in FORMATS:
             raise UsageError(f"format {fmt!r} is unknown: use {', '.join(FORMATS)}")
         if fmt == "json":
-            rows = [{column.name: _plain(column, row[column.name]) for column in COLUMNS} for row in self]
-            return json.dumps({"meta": self.meta, "events": rows}, indent=1) + "\n"
+            return json.dumps({"meta": self.meta, "events": list(map(plain_row, self))}, indent=1) + "\n"
         lines = [format_row(row, fmt) for row in self]
         if fmt != "jsonl":
             lines.insert(0, ("\t" if fmt == "tsv" else ",").join(column.name for column in COLUMNS))
@@ -244,10 +276,4 @@ class Events:
             If the file cannot be written; nothing half-written is left behind.
         """
         target = Path(path)
-        text = self.to_text(fmt or target.suffix.lstrip(".").lower())
-        partial = target.with_name(f".{target.name}.{os.getpid()}.part")
-        try:
-            partial.write_text(text, encoding="utf-8", newline="")
-            partial.replace(target)
-        finally:
-            partial.unlink(missing_ok=True)
+        write_whole(target, self.to_text(fmt or target.suffix.lstrip(".").lower()))

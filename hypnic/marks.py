@@ -13,7 +13,7 @@ import math
 import os
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Literal
 
@@ -35,7 +35,8 @@ Row = tuple[str, Mapping[str, Any]]
 
 _LABEL_COLUMNS: Final = ("label", "trial_type", "description")
 _SIMULATED: Final = re.compile(r"(?:truth|fault|semi-synthetic):([\w-]+)")
-_SPANS: Final = ("state:", "fault:")
+_FAULT: Final = "fault:"
+_SPANS: Final = ("state:", _FAULT)
 _UNLABELLED: Final = "hypnic_jerk"
 _EMPTY: Final = ("", "n/a", "na", "nan")
 _HDF5_SIGNATURE: Final = b"\x89HDF\r\n\x1a\n"
@@ -59,6 +60,9 @@ class Marks:
         Peak acceleration in g; NaN where unknown.
     score : ndarray of float64, shape (n,)
         How jerk-like the detector thought it; NaN where unknown.
+    visible : ndarray of float64, shape (n,), optional
+        Part of the event that the sensor delivered, 0 to 1: the rest is in gaps, stuck or held samples. By default,
+        and where it is NaN, all of it.
 
     Raises
     ------
@@ -72,8 +76,11 @@ class Marks:
     kind: NDArray[np.str_]
     peak_g: NDArray[np.float64]
     score: NDArray[np.float64]
+    visible: NDArray[np.float64] = field(default_factory=lambda: np.ones(()))
 
     def __post_init__(self) -> None:
+        if np.ndim(self.visible) == 0:
+            object.__setattr__(self, "visible", np.full(np.shape(self.onset), self.visible))
         for name in vars(self):
             dtype = np.str_ if name in ("label", "kind") else np.float64
             object.__setattr__(self, name, np.asarray(getattr(self, name), dtype))
@@ -82,6 +89,7 @@ class Marks:
         if len(set(lengths.values())) != 1:
             raise DataError(f"columns of marks differ in shape: {lengths}")
         object.__setattr__(self, "duration", np.where(np.isnan(self.duration), 0.0, self.duration))
+        object.__setattr__(self, "visible", np.where(np.isnan(self.visible), 1.0, self.visible))
         wrong = np.flatnonzero(~((self.duration >= 0) & (self.duration < np.inf)))
         if wrong.size:
             raise DataError(f"duration {self.duration[wrong[0]]:g} s of event {wrong[0]} is not 0 or more")
@@ -148,7 +156,7 @@ def load(path: str | os.PathLike[str], side: Literal["truth", "found"] = "truth"
         ``events.tsv``, or any text table separated by comma, semicolon or tab with a header line and a column
         ``onset`` in seconds from the start of the recording. Read where present: ``duration``, the label from
         ``label``, ``trial_type`` or ``description`` (``hypnic_jerk`` where there is none), ``score``,
-        ``peak_g``, ``kind``, ``source``. Lines that start with ``#`` are skipped.
+        ``peak_g``, ``visible``, ``kind``, ``source``. Lines that start with ``#`` are skipped.
     side : {"truth", "found"}, optional
         Which table of an HDF5 night: its annotations or its events. Other files hold one table.
 
@@ -157,8 +165,9 @@ def load(path: str | os.PathLike[str], side: Literal["truth", "found"] = "truth"
     Marks
         In the file's order. Where events have an ``id`` and a ``revision`` the last revision counts. Rows
         whose label starts with ``state:`` or ``fault:`` are spans and are left out. The source of a simulated
-        event, ``truth:turn peak_g=0.0123`` (or ``fault:``, ``semi-synthetic:``), gives kind and peak; where
-        some rows have one, only those are the truth: a diary or a button in the same file is not.
+        event, ``truth:turn peak_g=0.0123 visible=0.50`` (or ``fault:``, ``semi-synthetic:``), gives kind, peak
+        and how much of it is visible; where some rows have one, only those are the truth: a diary or a button
+        in the same file is not.
 
     Raises
     ------
@@ -194,7 +203,10 @@ def _night_table(path: str | os.PathLike[str], side: str) -> NDArray[np.void] | 
         return annotations
     # A recorder makes the table empty; a detector that found nothing leaves its settings there.
     if events is None or not (len(events) or events.meta):
-        raise DataError(f"{os.fspath(path)}: it holds no events: run the detector on it first")
+        raise DataError(
+            f"{os.fspath(path)}: it holds no events: run the detector on it first "
+            "(hypnic detect --write-events)"
+        )
     return events
 
 
@@ -250,8 +262,9 @@ def _marks(numbered: Iterable[Row]) -> Marks:
         duration=np.array([_number(row, "duration") for row in rows]),
         label=np.array([_label(row) for row in rows], np.str_),
         kind=np.array([_kind(row) for row in rows], np.str_),
-        peak_g=np.array([_peak(row) for row in rows]),
+        peak_g=np.array([_noted(row, "peak_g") for row in rows]),
         score=np.array([_number(row, "score") for row in rows]),
+        visible=np.array([_noted(row, "visible") for row in rows]),
     )
 
 
@@ -275,9 +288,10 @@ def _kind(row: Row) -> str:
     return noted[1] if noted else _words(row[1].get("kind")) or _label(row)
 
 
-def _peak(row: Row) -> float:
-    noted = re.search(r"\bpeak_g=(\S+)", _source(row))
-    return _number((row[0], {"peak_g": noted[1]}) if noted else row, "peak_g")
+def _noted(row: Row, name: str) -> float:
+    """Return a number that stands in the source of a simulated event, or in a column of its own."""
+    noted = re.search(rf"\b{name}=(\S+)", _source(row))
+    return _number((row[0], {name: noted[1]}) if noted else row, name)
 
 
 def _number(row: Row, name: str) -> float:
@@ -292,12 +306,14 @@ def _number(row: Row, name: str) -> float:
 
 
 def recorded_hours(path: str | os.PathLike[str], ignore: Spans = ()) -> float | None:
-    """Return the `valid_hours` of an HDF5 night, by its length and gaps, or None for other files.
+    """Return the `valid_hours` of an HDF5 night, or None for other files.
+
+    What is missing, cannot be read (all of it is tried), or is annotated as a fault (``fault:stuck``) is not valid.
 
     Raises
     ------
     DataError
-        If it is HDF5 but not a hypnic night.
+        If it is HDF5 but not a recording.
     OSError
         If it cannot be opened.
     """
@@ -306,13 +322,13 @@ def recorded_hours(path: str | os.PathLike[str], ignore: Spans = ()) -> float | 
     from hypnic.recording import Recording
 
     with Recording(path) as night:
-        length = night.gaps["missing"]
-        start = night.gaps["sample"] + np.cumsum(length) - length
-        lost = [
-            *zip(start.tolist(), length.tolist(), strict=True),
-            *((d.sample, d.missing) for d in night.damage),
+        lost = [(c.index - c.missing, c.index) for c in night if c.missing]
+        spans = [(first / night.rate, last / night.rate) for first, last in lost]
+        spans += [
+            (float(row["onset"]), float(row["onset"] + max(row["duration"], 0.0)))
+            for row in night.annotations
+            if str(row["label"]).startswith(_FAULT) and math.isfinite(row["onset"])
         ]
-        spans = [(sample / night.rate, (sample + count) / night.rate) for sample, count in lost]
         return valid_hours(night.duration, spans, ignore)
 
 

@@ -24,11 +24,11 @@ from __future__ import annotations
 import json
 import math
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import pairwise
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, Literal
+from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple
 
 import numpy as np
 
@@ -40,18 +40,22 @@ if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
 
 __all__ = [
+    "LEAST_VISIBLE",
     "PEAK_EDGES",
+    "TOLERANCE",
     "TOLERANCES",
     "Counts",
     "Latency",
     "Marks",
     "Score",
+    "Section",
     "combine",
     "latencies",
     "load",
     "match",
     "report",
     "score",
+    "score_files",
     "valid_hours",
 ]
 
@@ -63,6 +67,12 @@ TOLERANCE: Final = 0.5
 
 PEAK_EDGES: Final = (0.0, 0.003, 0.006, 0.0125, 0.025, 0.05, 0.1, 0.2, 0.4, 0.8, math.inf)
 """Edges (g) of the bins of true peak acceleration, each about twice the one before."""
+
+LEAST_VISIBLE: Final = 0.5
+"""A true jerk of which the sensor delivered less than this part counts neither way."""
+
+SCORE_LEVELS: Final = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
+"""Thresholds of ``score`` at which the table shows the curve."""
 
 NONE: Final = "none"
 """Stands for the other side where an event has no partner."""
@@ -271,6 +281,13 @@ def _as_events(rows: Emitted) -> Events:
     return Events(table)
 
 
+class Section(NamedTuple):
+    """A small table of text; the first cell of each row says what the row is about."""
+
+    header: list[str]
+    rows: list[list[str]]
+
+
 @dataclass(frozen=True, eq=False)
 class Score:
     """How well found events agree with true ones, in one night or over several.
@@ -447,6 +464,28 @@ class Score:
         points["fpr"] = fp / fp[-1] if len(fp) and fp[-1] else np.nan
         return points
 
+    def at_scores(self, levels: Sequence[float] = SCORE_LEVELS) -> list[dict[str, float]]:
+        """Return the point of `curve` for "score at least" each of `levels`; none where nothing has a score."""
+        points = self.curve()
+        if not len(points):
+            return []
+        jerks = _count(np.isin(self.true["label"], self.labels), True)
+        rows = []
+        for level in levels:
+            above = int(np.searchsorted(-points["threshold"], -level, "right"))
+            tp, fp = (int(points[name][above - 1]) if above else 0 for name in ("tp", "fp"))
+            rows.append(
+                {
+                    "score": level,
+                    "tp": tp,
+                    "fp": fp,
+                    "precision": _ratio(tp, tp + fp),
+                    "recall": _ratio(tp, jerks),
+                    "fpr": _ratio(fp, int(points["fp"][-1])),
+                }
+            )
+        return rows
+
     @property
     def roc_auc(self) -> float:
         """Chance that a found event on a true jerk has a higher score than one on none; ties count half."""
@@ -522,9 +561,20 @@ class Score:
         plain: dict[str, Any] = _finite(result)
         return plain
 
+    @property
+    def headline(self) -> str:
+        """What was compared, in one line."""
+        c = self.at(self.tolerance)
+        where = f"{len(self.nights)} nights" if self.nights else self.name or "one night"
+        return f"{c.tp + c.fn} true and {c.tp + c.fp} found jerks ({', '.join(self.labels)}) in {where}"
+
+    def sections(self) -> list[Section]:
+        """Return the score as small tables of text, an interval behind its figure."""
+        return [section for section in _sections(self) if section.rows]
+
     def table(self) -> str:
-        """Return the score as Markdown that also reads as plain text, an interval behind its figure."""
-        return _page(self)
+        """Return headline and sections as Markdown that also reads as plain text."""
+        return "\n\n".join([self.headline, *map(_markdown, self.sections())]) + "\n"
 
     def __repr__(self) -> str:
         c = self.at(self.tolerance)
@@ -583,8 +633,9 @@ def score(
     ignore : sequence of (start, end), optional
         Spans (s) in which nothing counts: true events with their onset inside are neither hits nor misses,
         found ones neither hits nor false alarms unless they hit a jerk outside, and a found jerk outside
-        that only a true one inside explains is no false alarm. Without spans, jerks in a gap or before the
-        detector has warmed up are misses.
+        that only a true one inside explains is no false alarm. True jerks of which less than `LEAST_VISIBLE`
+        is visible are taken as inside. Jerks in a gap of which nothing says so, and jerks before the detector
+        has warmed up, are misses.
     name : str, optional
         Of the night, for tables.
 
@@ -604,7 +655,7 @@ def score(
     if hours_valid is not None and not 0 <= hours_valid < math.inf:
         raise UsageError(f"hours_valid {hours_valid!r} is not a number of hours, 0 or more")
     t = Marks.of(truth)
-    t_out = inside(t.onset, ignore)
+    t_out = inside(t.onset, ignore) | (np.isin(t.label, labels) & (t.visible < LEAST_VISIBLE))
     latency = Latency()
     if isinstance(found, Sequence):
         latency = latencies(found, t[~t_out], labels=labels, tolerance=tolerance)
@@ -783,6 +834,49 @@ def _bootstrap(nights: Sequence[Score], draws: int, seed: int) -> dict[str, tupl
 # Reports
 
 
+def score_files(
+    found: str | os.PathLike[str],
+    truth: str | os.PathLike[str],
+    *,
+    hours_valid: float | None = None,
+    ignore: Spans = (),
+    name: str | None = None,
+    **options: Any,
+) -> Score:
+    """Score the events in one file against those in another.
+
+    Parameters
+    ----------
+    found, truth : path-like
+        Anything that `load` reads. A night can be both: its events against its annotations.
+    hours_valid : float, optional
+        By default from the HDF5 file among the two (the truth's first), without its gaps, what is damaged or
+        annotated as a fault, and the ignored spans. Without either, false alarms per hour are left undefined.
+    ignore : sequence of (start, end), optional
+        As for `score`.
+    name : str, optional
+        Of the night; by default the name of the found file.
+    **options
+        The others of `score`.
+
+    Raises
+    ------
+    UsageError
+        If an option cannot be meant.
+    DataError
+        If a file cannot be read as events.
+    OSError
+        If a file cannot be opened.
+    """
+    marks = load(found, "found"), load(truth, "truth")
+    if hours_valid is None:
+        hours_valid = recorded_hours(truth, ignore)
+    if hours_valid is None:
+        hours_valid = recorded_hours(found, ignore)
+    given = Path(found).name if name is None else name
+    return score(*marks, hours_valid=hours_valid, ignore=ignore, name=given, **options)
+
+
 def report(
     found_paths: Sequence[str | os.PathLike[str]],
     truth_paths: Sequence[str | os.PathLike[str]],
@@ -801,8 +895,7 @@ def report(
     found_paths, truth_paths : sequence of path-like
         One file each per night, in the same order; anything that `load` reads.
     hours_valid : sequence of float, optional
-        Per night; by default from the HDF5 file among the two (the truth's first), without its gaps and the
-        ignored spans. Without either, false alarms per hour are left undefined.
+        Per night, as for `score_files`.
     labels, tolerances : sequence, optional
         As for `score`.
     ignore : sequence of sequences of (start, end), optional
@@ -830,40 +923,29 @@ def report(
     for name, given in (("hours_valid", hours_valid), ("ignore", ignore)):
         if given is not None and len(given) != nights:
             raise UsageError(f"{name} has {len(given)} entries for {nights} nights: give one for each")
-    scores = []
-    for n, (found, truth) in enumerate(zip(found_paths, truth_paths, strict=True)):
-        spans = ignore[n] if ignore else ()
-        hours = (
-            hours_valid[n] if hours_valid else recorded_hours(truth, spans) or recorded_hours(found, spans)
+    scores = [
+        score_files(
+            found,
+            truth,
+            hours_valid=hours_valid[n] if hours_valid else None,
+            labels=labels,
+            tolerances=tolerances,
+            ignore=ignore[n] if ignore else (),
         )
-        scores.append(
-            score(
-                load(found, "found"),
-                load(truth, "truth"),
-                hours_valid=hours,
-                labels=labels,
-                tolerances=tolerances,
-                ignore=spans,
-                name=Path(found).name,
-            )
-        )
+        for n, (found, truth) in enumerate(zip(found_paths, truth_paths, strict=True))
+    ]
     total = combine(scores, seed=seed)
     return json.dumps(total.to_dict(), indent=1) + "\n" if fmt == "json" else total.table()
 
 
-def _page(result: Score) -> str:
-    c = result.at(result.tolerance)
-    where = f"{len(result.nights)} nights" if result.nights else result.name or "one night"
-    parts = [f"{c.tp + c.fn} true and {c.tp + c.fp} found jerks ({', '.join(result.labels)}) in {where}"]
-
-    def add(header: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
-        if rows:
-            parts.append(_markdown(header, rows))
+def _sections(result: Score) -> Iterator[Section]:
+    def section(header: Sequence[str], rows: Iterable[Sequence[Any]]) -> Section:
+        return Section(list(header), [[str(cell) for cell in row] for row in rows])
 
     def figure(name: str) -> str:
         return _number_text(result.figures[name]) + _interval_text(result.intervals.get(name))
 
-    add(
+    yield section(
         ["tolerance (s)", "hits", "false alarms", "misses", "precision", "recall", "F1"],
         [
             [f"{c.tolerance:g}", c.tp, c.fp, c.fn]
@@ -877,7 +959,7 @@ def _page(result: Score) -> str:
         for name, s in result.latency.summary().items()
         if s["n"]
     }
-    add(
+    yield section(
         [f"at {result.tolerance:g} s", ""],
         [
             ["valid hours", _number_text(result.hours_valid)],
@@ -894,26 +976,36 @@ def _page(result: Score) -> str:
     )
     confusion = result.confusion()
     labels = list(next(iter(confusion.values()), {}))
-    add(["true \\ found", *labels], [[label, *cells.values()] for label, cells in confusion.items()])
-    add(
+    yield section(
+        ["true \\ found", *labels], [[label, *cells.values()] for label, cells in confusion.items()]
+    )
+    yield section(
         ["false alarms during", "false alarms", "such events"],
         [[kind, n, "" if kind == NONE else of] for kind, (n, of) in result.coincidences().items()],
     )
-    add(
+    yield section(
         ["true peak (g)", "true jerks", "found", "share"],
         [
             [_bin_text(b), b["true"], b["found"], _number_text(b["probability"])]
             for b in result.detection_by_peak()
         ],
     )
-    add(
+    yield section(
+        ["score at least", "on a jerk", "on none", "precision", "recall", "false positive rate"],
+        [
+            [f"{p['score']:g}", p["tp"], p["fp"]]
+            + [_number_text(p[share]) for share in ("precision", "recall", "fpr")]
+            for p in result.at_scores()
+        ],
+    )
+    yield section(
         ["score", "found events", "mean score", "share on a true jerk"],
         [
             [_bin_text(b), b["n"], _number_text(b["score"]), _number_text(b["jerks"])]
             for b in result.reliability()
         ],
     )
-    add(
+    yield section(
         ["night", "hits", "false alarms", "misses", "precision", "recall", "false alarms per hour"],
         [
             [night.name, c.tp, c.fp, c.fn]
@@ -922,7 +1014,6 @@ def _page(result: Score) -> str:
             for c in [night.at(night.tolerance)]
         ],
     )
-    return "\n\n".join(parts) + "\n"
 
 
 def _bin_text(row: dict[str, float]) -> str:
@@ -939,8 +1030,8 @@ def _interval_text(limits: tuple[float, float] | None) -> str:
     return f" ({_number_text(limits[0])}–{_number_text(limits[1])})"
 
 
-def _markdown(header: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:
-    cells = [[str(cell).replace("|", "/") for cell in row] for row in (header, *rows)]
+def _markdown(section: Section) -> str:
+    cells = [[cell.replace("|", "/") for cell in row] for row in (section.header, *section.rows)]
     widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
     cells.insert(1, ["-" * width for width in widths])
     lines = (" | ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) for row in cells)

@@ -5,6 +5,7 @@ import math
 from pathlib import Path
 from typing import Any
 
+import h5py
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -279,6 +280,24 @@ def test_curve_and_its_areas_known_by_hand():
 
 
 @untimed
+@given(any_marks(), any_marks(), st.lists(st.sampled_from([0.0, 0.25, 0.3, 0.75, 1.0, 2.0]), max_size=4))
+def test_the_curve_at_a_level_counts_all_that_score_as_much(found, truth, levels):
+    result = score(found, truth)
+    jerks = truth.onset[np.isin(truth.label, ["hypnic_jerk", "isolated_jerk"])].tolist()
+    scored = found[np.isfinite(found.score)]
+    rows = result.at_scores(levels)
+    assert [row["score"] for row in rows] == (levels if len(scored) else [])
+    for row in rows:
+        above = scored.onset[scored.score >= row["score"]].tolist()
+        assert row["tp"] == naive.most_pairs(above, jerks, 0.5)
+        assert row["tp"] + row["fp"] == len(above)
+        if above:
+            assert row["precision"] == row["tp"] / len(above)
+        if jerks:
+            assert row["recall"] == row["tp"] / len(jerks)
+
+
+@untimed
 @given(any_marks(), any_marks())
 def test_curve_is_the_best_matching_at_every_threshold(found, truth):
     result = score(found, truth)
@@ -419,7 +438,17 @@ def test_ignoring_an_empty_stretch_changes_nothing(found, truth):
     assert score(found, truth, ignore=[(500, 600)]).to_dict() == score(found, truth).to_dict()
 
 
-# Spans that do not count
+# What does not count
+
+
+def test_a_jerk_that_the_sensor_hardly_delivered_counts_neither_way():
+    columns = vars(marks([10, 20, 30], label=["hypnic_jerk", "hypnic_jerk", "movement"]))
+    truth = Marks(**{**columns, "visible": np.array([0.49, 0.5, 0.0])})
+    result = score(marks([10.1]), truth)
+    assert at(result) == (0, 0, 1)
+    assert result.true["onset"].tolist() == [20, 30]
+    assert result.movements == 1
+    assert at(score(marks([]), Marks(**{**columns, "visible": np.full(3, math.nan)}))) == (0, 0, 2)
 
 
 def test_ignored_spans_count_neither_way():
@@ -618,6 +647,7 @@ def test_source_of_simulated_truth_gives_kind_and_peak(tmp_path: Path):
     read = load(path)
     assert read.kind.tolist() == ["turn", "jerk", "spike"]
     np.testing.assert_array_equal(read.peak_g, [0.0123, 0.01, math.nan])
+    assert read.visible.tolist() == [1.0, 0.5, 1.0]
     assert score(marks([]), read).movements == 1
 
 
@@ -709,6 +739,22 @@ def test_a_night_holds_truth_events_and_its_hours(night: Path):
     assert found.label.tolist() == ["hypnic_jerk", "movement"]
     assert recorded_hours(night) == pytest.approx(0.75)
     assert recorded_hours(night, ignore=[(0, 900)]) == pytest.approx(0.75 - 600 / 3600)
+
+
+def test_hours_with_a_fault_or_damage_are_not_valid(tmp_path: Path):
+    path = tmp_path / "night.h5"
+    with Recorder(path, 25, "wrist", durable=False) as recorder:
+        recorder.write(Chunk(np.zeros((3600 * 25, 3), np.float32), 0))
+        recorder.annotate(60, 600, "fault:stuck", "fault:stuck")
+        recorder.annotate(90, 60, "fault:held", "fault:held")
+        recorder.annotate(1000, 60, "state:still", "truth:state")
+    assert recorded_hours(path) == pytest.approx(3000 / 3600)
+    with h5py.File(path) as file:
+        info = file["acceleration"].id.get_chunk_info(20)  # a minute, the 21st
+    with path.open("rb+") as handle:
+        handle.seek(info.byte_offset)
+        handle.write(b"\xff" * info.size)
+    assert recorded_hours(path) == pytest.approx(2940 / 3600)
 
 
 def test_a_night_without_the_table_is_refused(tmp_path: Path):

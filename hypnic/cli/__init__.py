@@ -12,8 +12,13 @@ import sys
 
 import typer
 
+# Each module of commands adds its own to the app, in the order in which they are listed.
+# isort: off
+from hypnic.cli import nights as nights
+from hypnic.cli import judge as judge
 from hypnic.cli import live as live
-from hypnic.cli import nights as nights  # each module of commands adds its own to the app
+
+# isort: on
 from hypnic.cli.shared import app, complain
 
 __all__ = ["app", "main"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -13,6 +14,7 @@ from hypnic.cli.shared import (
     DatasetOption,
     RateOption,
     ScaleOption,
+    SettingsOption,
     Site,
     SiteOption,
     TimeOption,
@@ -59,7 +61,7 @@ def detect(
     units: UnitsOption = None,
     columns: ColumnsOption = None,
     time: TimeOption = None,
-    settings: Annotated[Path | None, typer.Option(help="TOML file of settings.")] = None,
+    settings: SettingsOption = None,
     write_events: Annotated[
         bool, typer.Option("--write-events", help="Put the events into the HDF5 night itself.")
     ] = False,
@@ -150,30 +152,93 @@ def info(
 @app.command()
 def simulate(
     output: Annotated[Path, typer.Argument(help="HDF5 night to make.")],
-    hours: Annotated[float, typer.Option(help="Length of the night.")] = 8.0,
-    rate: Annotated[float, typer.Option(help="Sampling rate in Hz.")] = 100.0,
-    site: Annotated[Site, typer.Option(help="Where the sensor is.")] = "wrist",
-    seed: Annotated[int, typer.Option(help="Which sleeper and which night.")] = 1,
+    hours: Annotated[float | None, typer.Option(help="Length of the night; 8 by default.")] = None,
+    rate: Annotated[float | None, typer.Option(help="Sampling rate in Hz; 100 by default.")] = None,
+    site: Annotated[Site | None, typer.Option(help="Where the sensor is; the wrist by default.")] = None,
+    seed: Annotated[int, typer.Option(help="Which sleeper and which night, or which jerks and where.")] = 1,
     sensor: Annotated[str | None, typer.Option(help="Model of the sensor; drawn by default.")] = None,
-    jerks: Annotated[int | None, typer.Option(help="Number of jerks; drawn by default.")] = None,
+    jerks: Annotated[
+        int | None, typer.Option(help="Number of jerks; drawn by default, with --into 20.")
+    ] = None,
     faults: Annotated[
         bool, typer.Option("--faults", help="Let the sensor and its logger fail now and then.")
     ] = False,
+    into: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="REAL",
+            help="Put simulated jerks into this recording, which otherwise stays as it is. --rate, --site and the "
+            "options below then say what the file does not.",
+        ),
+    ] = None,
+    peak_g: Annotated[
+        tuple[float, float] | None,
+        typer.Option(metavar="LOW HIGH", help="With --into: smallest and largest peak of the jerks in g."),
+    ] = None,
+    quiet_g: Annotated[
+        float | None,
+        typer.Option(help="With --into: only where no axis strays further than this (g) within 3 s."),
+    ] = None,
+    dataset: DatasetOption = None,
+    scale: ScaleOption = None,
+    units: UnitsOption = None,
+    columns: ColumnsOption = None,
+    time: TimeOption = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an existing file.")] = False,
 ) -> None:
     """Make a simulated night with known jerks; the truth is in its annotations.
 
-    An assumed mechanical model with wide parameters, not human data.
+    An assumed mechanical model with wide parameters, not human data. With --into the night is semi-synthetic: a real
+    recording, simulated jerks.
     """
     from hypnic.events import JERKS
     from hypnic.simulate import Sleeper, write
 
-    sleeper = Sleeper(site, hours, rate, seed, sensor=sensor, faults=faults, jerks=jerks)
+    of_real = {"dataset": dataset, "scale": scale, "units": units, "columns": columns, "time": time}
+    if into is not None:
+        _refuse({"hours": hours, "sensor": sensor, "faults": faults or None}, "does not go with --into")
+        with open_night(into, dataset, rate, scale, units, site, columns, time) as recording:
+            _inject(recording, output, jerks, seed, peak_g, quiet_g, overwrite)
+        return
+    _refuse({"peak-g": peak_g, "quiet-g": quiet_g, **of_real}, "needs --into")
+    where, length, rate = site or "wrist", 8.0 if hours is None else hours, 100.0 if rate is None else rate
+    sleeper = Sleeper(where, length, rate, seed, sensor=sensor, faults=faults, jerks=jerks)
     write(output, sleeper, overwrite=overwrite)
     known = sum(str(label) in JERKS for label in sleeper.truth["label"])
     print(
-        f"{output}: simulated {site} night, {hours:g} h at {rate:g} Hz, {sleeper.sensor}, seed {seed}: "
+        f"{output}: simulated {where} night, {length:g} h at {rate:g} Hz, {sleeper.sensor}, seed {seed}: "
         f"{known} jerks among {len(sleeper.truth)} events"
+    )
+
+
+def _refuse(options: dict[str, Any], why: str) -> None:
+    """Refuse the options that were given."""
+    from hypnic.errors import UsageError
+
+    for name, value in options.items():
+        if value is not None:
+            raise UsageError(f"--{name} {why}")
+
+
+def _inject(
+    recording: BaseRecording,
+    output: Path,
+    jerks: int | None,
+    seed: int,
+    peak_g: tuple[float, float] | None,
+    quiet_g: float | None,
+    overwrite: bool,
+) -> None:
+    from hypnic.simulate import SemiSynthetic
+
+    asked = 20 if jerks is None else jerks
+    limit = math.inf if quiet_g is None else quiet_g
+    night = SemiSynthetic(recording, jerks=asked, seed=seed, peak_g=peak_g, quiet_g=limit)
+    night.write(output, overwrite=overwrite)
+    short = f" ({asked} were asked for, there is no room for more)" if len(night.truth) < asked else ""
+    print(
+        f"{output}: semi-synthetic {night.site} night, {night.duration / 3600:.2f} h at {night.rate:g} Hz, "
+        f"seed {seed}: {len(night.truth)} simulated jerks{short} in {recording.path}"
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -24,6 +25,7 @@ __all__ = [
     "DatasetOption",
     "RateOption",
     "ScaleOption",
+    "SettingsOption",
     "Site",
     "SiteOption",
     "TimeOption",
@@ -32,6 +34,7 @@ __all__ = [
     "clock_text",
     "complain",
     "open_night",
+    "parse_clock",
     "progress_bar",
     "read_settings",
     "summary",
@@ -62,6 +65,7 @@ ColumnsOption = Annotated[str | None, typer.Option(help="Text: columns x,y,z by 
 TimeOption = Annotated[
     str | None, typer.Option("--time", help="Text: column of time stamps by name or number.")
 ]
+SettingsOption = Annotated[Path | None, typer.Option(help="TOML file of settings.")]
 
 
 def _version(wanted: bool) -> None:
@@ -130,6 +134,23 @@ def clock_text(seconds: float, decimals: int = 0) -> str:
     whole, part = divmod(round(seconds * 10**decimals), 10**decimals)
     fraction = f".{part:0{decimals}d}" if decimals else ""
     return f"{whole // 3600}:{whole // 60 % 60:02d}:{whole % 60:02d}{fraction}"
+
+
+def parse_clock(text: str, option: str) -> float:
+    """Return a time from the start of the recording, as h:mm:ss, mm:ss or seconds, in seconds.
+
+    Raises
+    ------
+    UsageError
+        If it is none.
+    """
+    from hypnic.errors import UsageError
+
+    found = re.fullmatch(r"(?:(?:(\d+):)?(\d+):)?(\d+(?:\.\d*)?)", text.strip())
+    if not found:
+        raise UsageError(f"{option} {text!r} is not a time such as 0:12:47, 12:47 or 767.5")
+    hours, minutes, seconds = (float(part or 0) for part in found.groups())
+    return 3600 * hours + 60 * minutes + seconds
 
 
 def complain(error: BaseException, path: Path | None = None) -> None:

@@ -11,11 +11,22 @@ import os
 
 from hypnic.simulate.faults import Faults
 from hypnic.simulate.inject import Injected, inject
+from hypnic.simulate.into import SemiSynthetic
 from hypnic.simulate.sensor import SENSORS
 from hypnic.simulate.sleeper import Sleeper
 from hypnic.simulate.truth import SPAN_DTYPE, TRUTH_DTYPE
 
-__all__ = ["SENSORS", "SPAN_DTYPE", "TRUTH_DTYPE", "Faults", "Injected", "Sleeper", "inject", "write"]
+__all__ = [
+    "SENSORS",
+    "SPAN_DTYPE",
+    "TRUTH_DTYPE",
+    "Faults",
+    "Injected",
+    "SemiSynthetic",
+    "Sleeper",
+    "inject",
+    "write",
+]
 
 
 def write(path: str | os.PathLike[str], sleeper: Sleeper, *, overwrite: bool = False) -> None:
