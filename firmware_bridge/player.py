@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections import deque
 from typing import TYPE_CHECKING, Final
@@ -18,7 +19,8 @@ if TYPE_CHECKING:
 __all__ = ["PlayedBoard"]
 
 _BACKLOG: Final = 4096
-_KNOCK_SECONDS: Final = 0.2
+_KNOCK_SECONDS: Final = 0.1
+_KNOCKS: Final = 5
 _MAX_COMMAND: Final = 64
 _DONE, _UNKNOWN, _IMPOSSIBLE = 0, 1, 2
 
@@ -52,7 +54,9 @@ class PlayedBoard:
         self._port = port
         self._fmt = fmt
         self._rate = rate
-        self._knocked: float | None = None
+        self._knocked = -math.inf
+        self._knocks = 0
+        self._lay = False
         self._backlog: deque[bytes] = deque()
         self._heard = b""
         self.sent = 0
@@ -60,12 +64,20 @@ class PlayedBoard:
 
     def has_reader(self) -> bool:
         """Tell whether somebody reads the port. Until then it says no more than its introduction."""
+        # Bytes take a moment to reach the other end, where they lie until they are read. So a knock that is
+        # not there has been read, or has not arrived yet; one of several would have.
         now = time.monotonic()
-        if self._knocked is None:
+        if self._port.unread:
+            self._lay = True
+        elif self._lay:
+            return True
+        elif now - self._knocked > _KNOCK_SECONDS:
+            if self._knocks == _KNOCKS:
+                return True
+            self._knocks += 1
             self._knocked = now
-            self._port.write(self._introduction or b"\0")
-        # Bytes take a moment to reach the other end, where they then lie until they are read.
-        return now - self._knocked > _KNOCK_SECONDS and not self._port.unread
+            self._port.write(self._introduction or b"\n")
+        return False
 
     def introduce(self) -> None:
         """Say what comes before the first sample."""

@@ -666,7 +666,7 @@ def test_a_board_is_what_its_file_says(tmp_path: Path, fmt: str) -> None:
     rate = None if fmt in ("hypnic", "hypnic-csv") else RATE
     with (
         Board(xyz, RATE, fmt, holes={1000: 7, 2500: 300}) as board,
-        hypnic.open(board.path, rate=rate, buffer=1e6) as imu,
+        hypnic.open(board.path, baud=115200, rate=rate, buffer=1e6) as imu,
         Session(
             imu, record=tmp_path / "n.h5", sinks=[EventFile(tmp_path / "e.csv")], durable=False
         ) as session,
@@ -689,7 +689,7 @@ def test_a_computer_that_is_too_slow_loses_the_oldest_and_says_so(tmp_path: Path
     xyz = restless(60)
     with (
         Board(xyz) as board,
-        hypnic.open(board.path, buffer=2.0) as imu,
+        hypnic.open(board.path, baud=115200, buffer=2.0) as imu,
         Session(imu, record=tmp_path / "n.h5", durable=False) as session,
     ):
         board.join()
@@ -712,7 +712,7 @@ def test_replug_is_a_gap_and_the_night_goes_on(tmp_path: Path) -> None:
     first.start()
     second = None
     with (
-        hypnic.open(f"serial:{link}", wake=0.02, buffer=1e6) as imu,
+        hypnic.open(f"serial:{link}", baud=115200, wake=0.02, buffer=1e6) as imu,
         Session(imu, record=tmp_path / "n.h5", durable=False) as session,
     ):
         for _ in within(session):
@@ -737,7 +737,7 @@ def test_a_silent_board_is_said(tmp_path: Path) -> None:
     xyz = restless(10)
     with (
         Board(xyz) as board,
-        hypnic.open(board.path, wake=0.02, stall=0.3, buffer=1e6) as imu,
+        hypnic.open(board.path, baud=115200, wake=0.02, stall=0.3, buffer=1e6) as imu,
         Session(imu) as session,
     ):
         said: tuple[str, ...] = ()
@@ -789,7 +789,7 @@ def test_replug_at_another_port(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     there.append(plugged(first))
     first.start()
     with (
-        hypnic.open("serial:auto", wake=0.02, buffer=1e6) as imu,
+        hypnic.open("serial:auto", baud=115200, wake=0.02, buffer=1e6) as imu,
         Session(imu, record=tmp_path / "n.h5", durable=False) as session,
     ):
         gone = False
