@@ -30,6 +30,8 @@ HALF_LIFE = 90.0
 
 _BIN = 1.0
 _MAX_DRIFT = 0.02
+_MAX_DRIFT_LATER = 0.15
+_LATER = 20.0
 _SLOWEST = 0.5
 _PRIOR_SECONDS = 3.0
 _CLIP = 0.05
@@ -189,7 +191,9 @@ class TickClock:
         right = next(i for i in range(1, len(hull)) if hull[i][0] >= centre)
         (x0, y0), (x1, y1) = hull[right - 1], hull[right]
         slope = (y1 - y0) / (x1 - x0)
-        self._slope = min(max(slope, -_MAX_DRIFT), _MAX_DRIFT)
+        # Few points can suggest anything; many may show a board that runs by an RC oscillator (10 % off).
+        limit = _MAX_DRIFT_LATER if points[-1][0] - points[0][0] >= _LATER else _MAX_DRIFT
+        self._slope = min(max(slope, -limit), limit)
         self._offset = min(y - self._slope * x for x, y in points)
         squares = [(y - self._offset - self._slope * x) ** 2 for x, y in points]
         self._residual = math.sqrt(sum(squares) / len(squares))

@@ -17,7 +17,7 @@ from firmware_bridge.decoders import Decoder, make_decoder
 from firmware_bridge.decoders.hypnic import COMMANDS, HypnicDecoder, Status, command
 from firmware_bridge.port import BAUDS, LOST, Board, Link, locate, resolve
 from firmware_bridge.rawlog import RawLog, read_log
-from firmware_bridge.stream import RATE_TOLERANCE, Assembler, Opening, RateEstimate, stream_warnings
+from firmware_bridge.stream import RATE_TOLERANCE, Assembler, Opening, RateEstimate
 from hypnic.chunk import Chunk, Site, check_rate, check_site
 from hypnic.errors import DataError, UsageError
 
@@ -38,6 +38,7 @@ _COMMAND_EVERY = 1.0
 _SHORTEST_BACKOFF = 0.1
 _LONGEST_BACKOFF = 2.0
 _REOPEN_AFTER = 3
+_CLOCK_SET = 2.0
 _NO_SAMPLES = np.empty((0, 3), np.float32)
 
 
@@ -74,7 +75,7 @@ class _Mailbox:
                     self.dropped += len(oldest)
                     following = self._chunks[0]
                     missing = following.missing + len(oldest) + oldest.missing
-                    self._chunks[0] = replace(following, missing=missing)
+                    self._chunks[0] = replace(following, missing=missing, reason="reader too slow")
             self._changed.notify_all()
 
     def close(self) -> None:
@@ -191,6 +192,30 @@ class _StreamSource:
         return self._assembler.effective_rate
 
     @property
+    def detection_rate(self) -> float | None:
+        """The rate (Hz) to detect at; None until it is settled, in the first 20 s.
+
+        `rate`, or the measured one where the two are more than 1 % (and three standard deviations) apart.
+        """
+        return self._assembler.detection_rate
+
+    @property
+    def sensor(self) -> str:
+        """What the sensor is, as far as the stream tells: ``MPU6050 on uno``, or the name of its format."""
+        info = self.info
+        named = [str(info[key]) for key in ("sensor", "board") if info.get(key)]
+        return " on ".join(named) or str(info["format"])
+
+    @property
+    def range_g(self) -> float | None:
+        """Full scale of the sensor (± g), where the stream states it."""
+        try:
+            full = float(self.info.get("range_g", 0))
+        except ValueError:
+            return None
+        return full if 0 < full < math.inf else None
+
+    @property
     def clock_residual(self) -> float:
         """Root mean square distance of arrivals from the fitted clock, in s; NaN in the first seconds."""
         return self._assembler.residual
@@ -223,8 +248,8 @@ class _StreamSource:
 
     @property
     def warnings(self) -> tuple[str, ...]:
-        """What the user should know: low rate, coarse steps, low-pass, how the unit was found."""
-        return tuple(stream_warnings(self._assembler.decoder, self.rate))
+        """What the user should know: low or wrong rate, coarse steps, low-pass, how the unit was found."""
+        return tuple(self._assembler.warnings)
 
 
 class SerialIMU(_StreamSource):
@@ -365,10 +390,18 @@ class SerialIMU(_StreamSource):
     def warnings(self) -> tuple[str, ...]:
         """What the user should know: low rate, coarse steps, low-pass, unit, and what goes wrong now."""
         found = list(super().warnings)
+        shift = time.time() - self._now()
+        if abs(shift) > _CLOCK_SET:
+            way = "forward" if shift > 0 else "back"
+            found.append(
+                f"the computer's clock was set {way} by {abs(shift):.0f} s: times go on by the old one"
+            )
         if self._mailbox.dropped:
             found.append(f"{self._mailbox.dropped} samples dropped: their consumer was too slow")
-        if self._state in ("stalled", "disconnected"):
-            found.append(f"{self._board.port} is {self._state}")
+        if self._state == "stalled":
+            found.append(f"{self._board.port} is stalled: it is open, but nothing usable comes")
+        elif self._state == "disconnected":
+            found.append(f"{self._board.port} is disconnected: it is looked for")
         if self._log_error is not None:
             found.append(f"the raw log has ended: {self._log_error}")
         return tuple(found)
@@ -386,6 +419,10 @@ class SerialIMU(_StreamSource):
         if self._error is not None:
             raise self._error
 
+    def stop(self) -> None:
+        """Ask for the end: iteration hands over what has come, and ends. Returns at once."""
+        self._stop.set()
+
     def close(self) -> None:
         """Stop reading and close the port. May be called from any thread, and again."""
         self._stop.set()
@@ -401,7 +438,7 @@ class SerialIMU(_StreamSource):
         self.close()
 
     def _now(self) -> float:
-        """Return POSIX seconds that no setting of the clock moves while a connection lasts."""
+        """Return POSIX seconds that no setting of the clock moves: the length of a hole must be true."""
         return self._anchor + _seconds()
 
     def _close_link(self) -> None:
@@ -436,7 +473,8 @@ class SerialIMU(_StreamSource):
     def _bauds(self, fmt: str | None, baud: int | None) -> tuple[int, ...]:
         if baud is not None:
             return (baud,)
-        if "://" in self._board.port:
+        # What is behind a socket has a baud rate of its own that cannot be changed from here.
+        if self._board.port.startswith("socket://"):
             return BAUDS[:1]
         first = () if fmt is None else make_decoder(fmt).bauds
         return tuple(dict.fromkeys(first + BAUDS))
@@ -579,7 +617,6 @@ class SerialIMU(_StreamSource):
         except UsageError:
             return
         self._board = self._board._replace(port=port)
-        self._anchor = time.time() - _seconds()
         self._reconnects += 1
         self._last_sample = _seconds()
 
@@ -657,6 +694,10 @@ class ReplayLog(_StreamSource):
                 break
             yield from self._assembler.feed(data, arrival) if data else self._assembler.port_lost()
         yield from self._assembler.finish()
+
+    def stop(self) -> None:
+        """Ask for the end: iteration hands over what was held back, and ends. Returns at once."""
+        self._stop.set()
 
     def close(self) -> None:
         """End the iteration. May be called from any thread, and again."""

@@ -13,7 +13,18 @@ from hypnic.errors import UsageError
 if TYPE_CHECKING:
     from types import TracebackType
 
-__all__ = ["BAUDS", "LOST", "Board", "Link", "VirtualPort", "list_boards", "locate", "resolve"]
+__all__ = [
+    "BAUDS",
+    "LOST",
+    "Board",
+    "Link",
+    "VirtualPort",
+    "check_port",
+    "list_boards",
+    "locate",
+    "may_open",
+    "resolve",
+]
 
 try:
     import termios
@@ -151,6 +162,25 @@ def locate(board: Board) -> str | None:
     return None
 
 
+def may_open(port: str) -> bool:
+    """Tell whether the user may open a device; True for what is no device, such as a URL."""
+    return "://" in port or not Path(port).exists() or os.access(port, os.R_OK | os.W_OK)
+
+
+def check_port(port: str) -> None:
+    """Refuse a device that is not there or may not be opened, without opening it (which resets some boards).
+
+    Raises
+    ------
+    UsageError
+        With what to do about it.
+    """
+    if "://" not in port and not Path(port).exists():
+        raise UsageError(_why_not(port, OSError(errno.ENOENT, "")))
+    if not may_open(port):
+        raise UsageError(_why_not(port, OSError(errno.EACCES, "")))
+
+
 class Link:
     """An open port.
 
@@ -171,10 +201,12 @@ class Link:
         import serial
 
         self.port = port
+        # pyserial's RFC 2217 refuses every time-out of writing.
+        patience = None if port.startswith("rfc2217://") else _WRITE_TIMEOUT
         try:
             # An Uno resets when its port is opened; that cannot be helped without changing the board.
             self._serial: Any = serial.serial_for_url(
-                port, baudrate=baud, timeout=READ_TIMEOUT, write_timeout=_WRITE_TIMEOUT, exclusive=True
+                port, baudrate=baud, timeout=READ_TIMEOUT, write_timeout=patience, exclusive=True
             )
         except ValueError as error:
             raise UsageError(f"port {port} at {baud} baud cannot be opened: {error}") from None
@@ -195,12 +227,15 @@ class Link:
         """
         if not self._socket:
             data = bytes(self._serial.read(max(1, self._serial.in_waiting)))
-            return data + self._serial.read(self._serial.in_waiting) if len(data) == 1 else data
+            if len(data) == 1:
+                # The byte has arrived, even if the port goes now: that will show again.
+                with contextlib.suppress(*LOST):
+                    data += self._serial.read(self._serial.in_waiting)
+            return data
         # A socket says only whether there is something: wait for one byte, then take all there is.
         data = bytes(self._serial.read(1))
         if data:
             self._serial.timeout = 0
-            # An end of the stream that shows here will show again.
             with contextlib.suppress(*LOST):
                 data += self._serial.read(_SOCKET_BLOCK)
             self._serial.timeout = READ_TIMEOUT
@@ -280,10 +315,10 @@ class VirtualPort:
                 if self._link.is_symlink():
                     self._link.unlink()
                 self._link.symlink_to(self.path)
-            except OSError:
+            except OSError as error:
                 self._link = None
                 self.close()
-                raise
+                raise OSError(error.errno, error.strerror, str(link)) from None
 
     def write(self, data: bytes) -> int:
         """Send what there is room for and return how much that was: a board does not wait for its reader."""
@@ -307,6 +342,14 @@ class VirtualPort:
             data = data[sent:]
             if not sent and not select.select([], [self._master], [], timeout)[1]:
                 raise TimeoutError(f"nobody has read {self.path} for {timeout:g} s")
+
+    @property
+    def unread(self) -> int:
+        """Bytes sent that nobody has read yet."""
+        import fcntl
+        import struct
+
+        return int(struct.unpack("i", fcntl.ioctl(self._slave, termios.FIONREAD, bytes(4)))[0])
 
     def read(self) -> bytes:
         """Return what the other side has sent, without waiting."""

@@ -11,7 +11,7 @@ import numpy as np
 
 from firmware_bridge.clock import SequenceClock, TickClock, Unwrapper, nominal_rate
 from firmware_bridge.decoders import Decoder, Recogniser, Samples, make_decoder
-from hypnic.chunk import Chunk
+from hypnic.chunk import MAX_RATE, MIN_RATE, Chunk
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -20,6 +20,15 @@ __all__ = ["Assembler", "Opening", "RateEstimate", "stream_warnings"]
 
 RATE_TOLERANCE: Final = 0.02
 """Share by which a stated rate may differ from the one in use."""
+
+RATE_OFF: Final = 0.01
+"""Share by which the measured rate must differ from the nominal one to be used in its place."""
+
+RATE_ABSURD: Final = 0.2
+"""Share beyond which it is not believed: no sensor's clock is that far off (5 % is the most in data sheets)."""
+
+RATE_BY: Final = 20.0
+"""Seconds of samples after which the rate to detect at is settled, however well it is known."""
 
 _SURE = 0.5
 _LIKELY = 0.25
@@ -30,9 +39,11 @@ _SETTLED = 2.0
 _SMALLEST_HOLE = 0.1
 _TICK_HOLE = 1.75
 _RATE_AFTER = 5.0
+_RATE_SD = 0.002
+_COARSE_OFF = 0.02
 _SLOWEST_STEP = 0.5
 
-_MIN_RATE = 50.0
+_LOW_RATE = 50.0
 _COARSE_STEP = 0.01
 _MIN_LOWPASS = 12.0
 
@@ -47,8 +58,8 @@ class RateEstimate(NamedTuple):
 def stream_warnings(decoder: Decoder, rate: float) -> list[str]:
     """Return what the user should know of a stream: low rate, coarse steps, a low-pass in a jerk's band."""
     found = []
-    if rate < _MIN_RATE:
-        found.append(f"rate {rate:g} Hz is below {_MIN_RATE:g} Hz: knocks cannot be told from jerks")
+    if rate < _LOW_RATE:
+        found.append(f"rate {rate:g} Hz is below {_LOW_RATE:g} Hz: knocks cannot be told from jerks")
     if decoder.step_g is not None and decoder.step_g >= _COARSE_STEP * 0.999:
         found.append(f"values come in steps of {decoder.step_g * 1000:.3g} mg: jerks of that size are lost")
     if decoder.lowpass_hz is not None and decoder.lowpass_hz < _MIN_LOWPASS:
@@ -331,6 +342,26 @@ class Assembler:
         self._last_time = math.nan
         self._estimate: RateEstimate | None = None
         self._arrival = math.nan
+        self._first_arrival = math.nan
+        self._coarse_from: tuple[int, float] | None = None
+        self._broken_by = ""
+        self._detection_rate: float | None = None
+        self._rate_warning = ""
+
+    @property
+    def detection_rate(self) -> float | None:
+        """The rate (Hz) to detect at; None until it is settled, in the first 20 s.
+
+        The nominal one, or the measured one where the two are more than 1 % (and three standard deviations)
+        apart. It is settled once and depends on the bytes and their arrivals alone.
+        """
+        return self._detection_rate
+
+    @property
+    def warnings(self) -> list[str]:
+        """What the user should know of the stream."""
+        found = stream_warnings(self.decoder, self.rate)
+        return [*found, self._rate_warning] if self._rate_warning else found
 
     @property
     def effective_rate(self) -> RateEstimate | None:
@@ -345,22 +376,63 @@ class Assembler:
     def feed(self, data: bytes, arrival: float) -> list[Chunk]:
         """Return the chunks that `data`, read at `arrival` (POSIX seconds or NaN), completes."""
         self._arrival = arrival
-        return self._place(self.decoder.feed(data), arrival)
+        if math.isnan(self._first_arrival):
+            self._first_arrival = arrival
+        chunks = self._place(self.decoder.feed(data), arrival)
+        if self._detection_rate is None:
+            self._settle_rate()
+        return chunks
 
     def port_lost(self) -> list[Chunk]:
         """Return what was held back; the time until the next sample is missing from the recording."""
         chunks = self.finish()
+        self._broken_by = "port lost"
         self.decoder = self.decoder.fresh()
         return chunks
 
     def finish(self) -> list[Chunk]:
         """Return what was held back; the stream has ended."""
         chunks = self._place(self.decoder.finish(), self._arrival)
-        return chunks + self._end_segment()
+        return chunks + self._end_segment("")
 
-    def _end_segment(self) -> list[Chunk]:
+    def _settle_rate(self) -> None:
+        if self._coarse_from is None and self._arrival - self._first_arrival >= _SETTLED:
+            self._coarse_from = self._index, self._arrival
+        estimate = self.effective_rate
+        known = estimate is not None and estimate.sd <= _RATE_SD * estimate.rate
+        if self._index < RATE_BY * self.rate:
+            # What is clearly right need not wait; what is not is measured for as long as there is time.
+            if known and estimate is not None and abs(estimate.rate / self.rate - 1) < RATE_OFF / 2:
+                self._detection_rate = self.rate
+            return
+        self._detection_rate = self.rate
+        measured, least = (
+            (estimate.rate, RATE_OFF) if known and estimate else (self._coarse_rate(), _COARSE_OFF)
+        )
+        off = abs(measured / self.rate - 1)
+        if math.isnan(off) or off <= least:
+            return
+        if off <= RATE_ABSURD and MIN_RATE <= measured <= MAX_RATE:
+            self._detection_rate = round(measured, 2)
+            self._rate_warning = (
+                f"samples come at {self._detection_rate:g} Hz, not {self.rate:g}: that is used"
+            )
+        else:
+            way = "faster" if measured > self.rate else "slower"
+            self._rate_warning = (
+                f"samples come much {way} than the {self.rate:g} Hz that is said, and used all the same"
+            )
+
+    def _coarse_rate(self) -> float:
+        """Return the rate (Hz) at which samples have arrived, for where no clock fits their arrivals."""
+        if self._coarse_from is None or not self._arrival > self._coarse_from[1]:
+            return math.inf if self._arrival >= self._first_arrival else math.nan
+        return (self._index - self._coarse_from[0]) / (self._arrival - self._coarse_from[1])
+
+    def _end_segment(self, reason: str) -> list[Chunk]:
         if self._segment is None:
             return []
+        self._broken_by = reason
         chunks = [chunk for batch in self._segment.release() for chunk in self._cut(self._segment, batch)]
         self._estimate = self._segment.rate_estimate or self._estimate
         self._segment = None
@@ -372,13 +444,13 @@ class Assembler:
         stated = self.decoder.rate
         if stated is not None and abs(stated / self.rate - 1) > RATE_TOLERANCE:
             self.wrong_rate += len(samples)
-            return self._end_segment()
+            return self._end_segment("at another rate")
         chunks: list[Chunk] = []
         for start, end in _runs(samples.restart[1:]):
             part = slice(start, end)
             ticked = self.decoder.tick_hz is not None and bool((samples.tick[part] >= 0).all())
             if self._segment is not None and (samples.restart[start] or self._segment.ticked != ticked):
-                chunks += self._end_segment()
+                chunks += self._end_segment("board restarted" if samples.restart[start] else "clock changed")
             if self._segment is None:
                 self._segment = _Segment(self.decoder, self.rate, ticked)
                 self.segments += 1
@@ -390,7 +462,9 @@ class Assembler:
     def _cut(self, segment: _Segment, batch: _Batch) -> list[Chunk]:
         """Return the batch as runs without holes."""
         times = segment.stamp(batch)
+        reason = "lost"
         if batch.numbers[0] == 0:
+            reason = self._broken_by or reason
             self._first_index = self._index + self._hole_before(float(times[0]))
         indices = self._first_index + batch.numbers
         chunks = []
@@ -400,7 +474,8 @@ class Assembler:
             if time <= self._last_time:
                 time = self._last_time + _SLOWEST_STEP / self.rate
             missing = index - self._index
-            chunks.append(Chunk(batch.xyz[start:end], index, time, missing))
+            chunks.append(Chunk(batch.xyz[start:end], index, time, missing, reason if missing else ""))
+            reason = "lost"
             self.missing += missing
             self._index = index + end - start
             self._last_time = max(float(times[end - 1]), time)

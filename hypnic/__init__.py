@@ -21,10 +21,10 @@ if TYPE_CHECKING:
     from hypnic.events import Events
     from hypnic.explanation import explain
     from hypnic.quality import describe
-    from hypnic.readers import open_recording as open
     from hypnic.recording import Recorder, Recording
     from hypnic.settings import Settings
     from hypnic.simulate import Sleeper
+    from hypnic.sources import open_source as open
 
 __version__ = "0.1.0"
 
@@ -61,7 +61,7 @@ _HOMES = {
     "Events": "hypnic.events",
     "explain": "hypnic.explanation",
     "describe": "hypnic.quality",
-    "open": "hypnic.readers",
+    "open": "hypnic.sources",
     "rest_table": "hypnic.bouts",
     "Recorder": "hypnic.recording",
     "Recording": "hypnic.recording",
@@ -74,7 +74,7 @@ def __getattr__(name: str) -> Any:
     if name not in _HOMES:
         raise AttributeError(f"module 'hypnic' has no attribute {name!r}")
     room = importlib.import_module(_HOMES[name])
-    value = globals()[name] = getattr(room, "open_recording" if name == "open" else name)
+    value = globals()[name] = getattr(room, "open_source" if name == "open" else name)
     return value
 
 

@@ -53,12 +53,15 @@ class Chunk:
         POSIX seconds of the first sample; NaN where the source has no wall clock.
     missing : int
         Samples lost just before the first one.
+    reason : str
+        Why they are missing, in a few words, where the source knows.
     """
 
     xyz: NDArray[np.float32]
     index: int
     time: float = float("nan")
     missing: int = 0
+    reason: str = ""
 
     def __len__(self) -> int:
         return len(self.xyz)

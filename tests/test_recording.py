@@ -846,6 +846,79 @@ def test_every_moment_between_two_writes_is_survived(tmp_path, monkeypatch):
     assert trouble == 0
 
 
+def test_the_rate_is_corrected_in_place(tmp_path, monkeypatch):
+    """A crash finds the one rate or the other, and every sample."""
+    disk = Disk()
+    monkeypatch.setattr(
+        recorder, "_create", lambda path: h5py.File(disk, "w", libver=recorder.LIBVER, rdcc_nbytes=0)
+    )
+    monkeypatch.setattr(recorder.Recorder, "_extend", lambda self: disk.extend(self._file.id.get_filesize()))
+    rows = counts(500)
+    out = Recorder(tmp_path / "n.h5", RATE, scale=SCALE, durable=False)
+    out.write(Chunk(in_g(rows[:250]), 0))
+    before = len(disk.writes)
+    out.correct_rate(97.31)
+    out.write(Chunk(in_g(rows[250:]), 250))
+    image, rates = bytearray(), []
+    for done, write in enumerate(disk.writes, 1):
+        apply(image, write)
+        if done >= before:
+            (tmp_path / "crash.h5").write_bytes(image)
+            with Recording(tmp_path / "crash.h5") as recording:
+                rates.append(recording.rate)
+                stored = recording.n_samples
+                assert stored in (250, 500)
+                np.testing.assert_array_equal(recording.read(), in_g(rows[:stored]))
+    assert rates == sorted(rates, reverse=True)
+    assert set(rates) == {RATE, 97.31}
+    assert out.duration == 500 / 97.31
+    with pytest.raises(UsageError, match="25 Hz"):
+        out.correct_rate(5)
+    (tmp_path / "n.h5").write_bytes(disk.image)
+    out.close()
+
+
+def test_final_events_take_the_place_of_the_rows_so_far(tmp_path, monkeypatch):
+    with Recorder(tmp_path / "n.h5", RATE, durable=False) as out:
+        out.write(Chunk(in_g(counts(500)), 0))
+        out.events(some_events(3))
+        out.flush()
+        with Recording(tmp_path / "n.h5") as recording:
+            assert len(recording.events()) == 3
+        out.finish_events(Events(some_events(2).array, {"counts": {"received": 500}}))
+        out.flush()
+        with Recording(tmp_path / "n.h5") as recording:
+            assert len(recording.events()) == 3
+    with Recording(tmp_path / "n.h5") as recording:
+        assert recording.events().array.tobytes() == some_events(2).array.tobytes()
+        assert recording.events().meta == {"counts": {"received": 500}}
+
+
+def test_chunks_say_why_samples_are_missing(tmp_path):
+    with Recorder(tmp_path / "n.h5", RATE, durable=False) as out:
+        out.write(Chunk(in_g(counts(100)), 0))
+        out.write(Chunk(in_g(counts(100)), 110, missing=10, reason="port lost"))
+        out.write(Chunk(in_g(counts(100)), 215, missing=5))
+        out.gap(7, "ended early")
+    with Recording(tmp_path / "n.h5") as recording:
+        found = [(chunk.missing, chunk.reason) for chunk in recording]
+    assert found == [(0, ""), (10, "port lost"), (5, "lost"), (7, "ended early")]
+
+
+def test_a_chunk_without_samples_only_makes_safe_what_waits(tmp_path, monkeypatch):
+    now = [0.0]
+    monkeypatch.setattr(recorder.time, "monotonic", lambda: now[0])
+    with Recorder(tmp_path / "n.h5", RATE, durable=False) as out:
+        out.write(Chunk(in_g(counts(20)), 0))
+        nothing = Chunk(np.empty((0, 3), np.float32), 20)
+        out.write(nothing)
+        refused(tmp_path / "n.h5", "no samples")
+        now[0] += 0.6
+        out.write(nothing)
+        with Recording(tmp_path / "n.h5") as recording:
+            assert recording.n_samples == 20
+
+
 def test_a_full_disk_keeps_what_was_recorded(tmp_path):
     code = textwrap.dedent(
         """
@@ -883,7 +956,7 @@ def test_a_full_disk_keeps_what_was_recorded(tmp_path):
 
 
 def test_no_room_to_compress_leaves_the_night_whole(tmp_path, monkeypatch):
-    def full(path):
+    def full(path, events):
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(recorder, "_pack", full)

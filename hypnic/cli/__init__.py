@@ -1,7 +1,8 @@
 """The `hypnic` command.
 
 Exit status: 0 done, 1 something about the data (a damaged file, a full disk), 2 something about the words
-(an unknown option, a rate below 25 Hz), 130 interrupted. Errors are one line on stderr.
+(an unknown option, a rate below 25 Hz), 130 interrupted. Errors are one line on stderr. Ctrl-C, SIGTERM and a
+closed terminal are how stream and replay are meant to end: 0.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ import typer
 # isort: off
 from hypnic.cli import nights as nights
 from hypnic.cli import judge as judge
+from hypnic.cli import live as live
 
 # isort: on
 from hypnic.cli.shared import app, complain

@@ -26,6 +26,7 @@ from hypnic.cli.shared import (
     open_night,
     progress_bar,
     read_settings,
+    summary,
 )
 
 if TYPE_CHECKING:
@@ -136,7 +137,7 @@ def detect(
         elif not several:
             sys.stdout.write(shown.to_text(fmt))
         if several or (fmt == "table" and output is None):
-            print(f"{path}: {_summary(found)}")
+            print(f"{path}: {summary(found)}")
         for line in damage:
             failed += 1
             print(f"hypnic: {path}: {line}", file=sys.stderr)
@@ -337,18 +338,6 @@ def _labels(labels: str | None, fmt: str) -> tuple[str, ...]:
         if label not in LABELS:
             raise UsageError(f"label {label!r} is unknown: use {', '.join(LABELS)}, jerks or all")
     return tuple(wanted)
-
-
-def _summary(found: Events) -> str:
-    from hypnic.events import JERKS
-
-    counts = found.counts()
-    jerks = ", ".join(f"{counts[label]} {label}" for label in JERKS)
-    others = ", ".join(f"{n} {label}" for label, n in counts.items() if n and label not in JERKS)
-    samples = found.meta["counts"]
-    hours = samples["received"] / found.meta["rate"] / 3600
-    lost = f"; {samples['missing']} samples lost" if samples["missing"] else ""
-    return f"{hours:.2f} h: {jerks} (candidates); {others or 'nothing else'}{lost}"
 
 
 def _damage_line(recording: BaseRecording) -> str:

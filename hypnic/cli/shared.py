@@ -16,6 +16,7 @@ from hypnic import __version__
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from hypnic.events import Events
     from hypnic.readers import BaseRecording
     from hypnic.settings import Settings
 
@@ -36,6 +37,7 @@ __all__ = [
     "parse_clock",
     "progress_bar",
     "read_settings",
+    "summary",
 ]
 
 Site = Literal["wrist", "mattress"]
@@ -158,3 +160,16 @@ def complain(error: BaseException, path: Path | None = None) -> None:
         text = f"{error.filename}: {error.strerror}" if error.filename else error.strerror
     place = f"{path}: " if path is not None else ""
     print(f"hypnic: {place}{' '.join(text.split())}", file=sys.stderr)
+
+
+def summary(found: Events) -> str:
+    """Return in one line how long a recording is and what was found in it."""
+    from hypnic.events import JERKS
+
+    counts = found.counts()
+    jerks = ", ".join(f"{counts[label]} {label}" for label in JERKS)
+    others = ", ".join(f"{n} {label}" for label, n in counts.items() if n and label not in JERKS)
+    samples = found.meta["counts"]
+    hours = samples["received"] / found.meta["rate"] / 3600
+    lost = f"; {samples['missing']} samples lost" if samples["missing"] else ""
+    return f"{hours:.2f} h: {jerks} (candidates); {others or 'nothing else'}{lost}"

@@ -114,6 +114,10 @@ def open_recording(
     if format is None:
         if not head:
             raise DataError(f"{file}: the file is empty")
+        if head.startswith(b"hypnic-raw "):
+            raise DataError(
+                f"{file}: a log of a board's bytes, not a recording: hypnic replay makes one of it"
+            )
         known = ", ".join(FORMATS)
         raise DataError(f"{file}: of no known format (known: {known}): export it as text or HDF5")
     values = {

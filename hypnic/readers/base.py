@@ -273,6 +273,7 @@ class BaseRecording:
             raise DataError(f"{self.path}: there are no samples in it")
         self._check_gaps()
         self._lost = np.concatenate([[0], np.cumsum(self.gaps["missing"])])
+        self._after = self.gaps["sample"] + self._lost[1:]
 
     def _check_gaps(self) -> None:
         samples, missing = self.gaps["sample"], self.gaps["missing"]
@@ -366,13 +367,16 @@ class BaseRecording:
             raise UsageError(f"block {block} is not a number of samples: use 1 or more")
         expected = first
         for index, xyz in self._walk(first, last, block):
-            yield Chunk(xyz, index, self.start + index / self.rate, index - expected)
+            missing = index - expected
+            reason = self._reason(index) if missing else ""
+            yield Chunk(xyz, index, self.start + index / self.rate, missing, reason)
             expected = index + len(xyz)
         if expected == first and self.damage and last > first:
             raise DataError(f"{self.path}: nothing in it can be read: {self.damage[0].reason}")
         if expected < last:
             nothing = np.empty((0, 3), np.float32)
-            yield Chunk(nothing, last, self.start + last / self.rate, last - expected)
+            time = self.start + last / self.rate
+            yield Chunk(nothing, last, time, last - expected, self._reason(last))
 
     def read(self, start: float = 0.0, stop: float | None = None) -> NDArray[np.float32]:
         """Return the samples from `start` to `stop` seconds, with a row of NaN for each one that is missing.
@@ -409,9 +413,15 @@ class BaseRecording:
         first, last = (math.ceil(min(max(at, 0.0), self.duration) * self.rate - 1e-6) for at in (start, stop))
         return first, min(last, self.n_total)
 
+    def _reason(self, number: int) -> str:
+        """Return why samples are missing just before sample `number`."""
+        at = int(np.searchsorted(self._after, number))
+        found = at < len(self._after) and self._after[at] == number
+        return str(self.gaps["reason"][at]) if found else "lost"
+
     def _row(self, number: int) -> int:
         """Return the first stored row whose sample number is `number` or more."""
-        past = int(np.searchsorted(self.gaps["sample"] + self._lost[1:], number, side="right"))
+        past = int(np.searchsorted(self._after, number, side="right"))
         row = number - int(self._lost[past])
         return min(row, int(self.gaps["sample"][past])) if past < len(self.gaps) else row
 

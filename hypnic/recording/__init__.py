@@ -6,8 +6,10 @@ The layout is known here alone::
     /acceleration   (N, 3) counts or float32; sampling_rate (Hz), scale (g per count), units="g",
                     axes="x,y,z", site, start_time (ISO 8601), range_g (g), sensor
     /gaps           sample (row before which samples are missing), missing, reason
-    /clock          sample (number of the sample, lost ones counted), device_tick, utc (POSIX s)
-    /events         the columns of `hypnic.events.COLUMNS`; its attributes hold version and settings
+    /clock          sample (number of the sample, lost ones counted), device_tick (-1 where there is none),
+                    utc (POSIX s)
+    /events         the columns of `hypnic.events.COLUMNS`, while recording every revision as it comes, at the
+                    end the last of each event; its attributes hold version and settings
     /annotations    onset (s), duration (s), label, source
 
 Stored samples are those received and nothing else. A night has two forms of the same layout. While it is

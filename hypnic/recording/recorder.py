@@ -47,14 +47,17 @@ RAW_SECONDS: Final = 10_000.0
 PACKED_SECONDS: Final = 60.0
 """Chunk of /acceleration once closed (s): at 100 Hz read twice as fast as one of 10 s, and smaller."""
 
-FLUSH_SECONDS: Final = 1.0
-"""Data (s), or time since the last flush (s), after which a recorder makes everything safe."""
+FLUSH_SECONDS: Final = 0.5
+"""Data (s), or time since the last flush (s), after which a recorder makes everything safe.
+
+Half of the second that a crash may cost: the other half is for what is on its way and for the disk to answer.
+"""
 
 
 class Recorder:
     """Writes a night so that a kill or a power cut costs at most its last second.
 
-    A sink for chunks. Everything is made safe at least once per second of data or of time. The file can be
+    A sink for chunks. Everything is made safe twice per second of data or of time. The file can be
     read, with this library or plain h5py, at any moment, also while it grows. A second recorder on the same
     file is refused.
 
@@ -111,9 +114,9 @@ class Recorder:
     Sample 0 is the first sample of the first chunk, or the first that was lost before it; a source that is
     joined later is counted from there. /clock is indexed by sample number, /gaps by stored row.
 
-    Each second costs a write in place of the samples, then one of the 272 bytes that say how many there are.
+    Each flush costs a write in place of the samples, then one of the 272 bytes that say how many there are.
     Once in some hours a chunk is added, which takes HDF5 three writes: a kill just between them (some
-    microseconds) leaves that chunk's first second, and nothing else, unreadable. After a week the index of
+    microseconds) leaves that chunk's first half second, and nothing else, unreadable. After a week the index of
     chunks is rearranged, and a kill in those microseconds can cost more.
     """
 
@@ -159,6 +162,7 @@ class Recorder:
         self._durable = durable
         self._failure = ""
         self._closed = False
+        self._final_events: Events | None = None
 
         if not self.path.parent.is_dir():
             raise DataError(f"{self.path}: there is no folder {self.path.parent}")
@@ -231,12 +235,19 @@ class Recorder:
         return self.n_samples + self._lost
 
     @property
+    def failed(self) -> bool:
+        """Whether the disk has failed: nothing more can be written, and what was flushed before stays."""
+        return bool(self._failure)
+
+    @property
     def duration(self) -> float:
         """Length so far in seconds, gaps counted."""
         return self.n_total / self.rate
 
     def write(self, chunk: Chunk) -> None:
         """Take in a chunk. Samples missing before it, by its index, are entered as a gap.
+
+        A chunk without samples serves too: what waits is made safe when its time has come.
 
         Raises
         ------
@@ -263,13 +274,18 @@ class Recorder:
             self._last_time = chunk.time
             if not self._has_start:
                 first = parse_start(chunk.time - (self.n_total + missing) / self.rate)[0]
-                self._data.attrs["start_time"] = first.isoformat()
+                # With the offset of this place: people read the clock that hangs there.
+                self._data.attrs["start_time"] = first.astimezone().isoformat()
                 self._has_start = True
         if missing:
-            self._enter_gap(missing, "lost")
-        self._take(chunk.xyz)
+            self._enter_gap(missing, chunk.reason or "lost")
+        if len(chunk):
+            self._take(chunk.xyz)
         # A source can stall: what is there is flushed by the clock on the wall as well.
-        if self._waiting >= FLUSH_SECONDS * self.rate or time.monotonic() - self._last_flush >= FLUSH_SECONDS:
+        late = time.monotonic() - self._last_flush >= FLUSH_SECONDS
+        if self._waiting >= FLUSH_SECONDS * self.rate or (
+            late and (self._waiting or any(self._rows.values()))
+        ):
             self.flush(fsync=self._durable)
 
     def _take(self, xyz: NDArray[np.float32]) -> None:
@@ -322,6 +338,27 @@ class Recorder:
         """Add a remark: onset and duration in seconds from sample 0, what, and who says so."""
         self._check_open()
         self._queue("annotations", [(onset, duration, label, source)])
+
+    def correct_rate(self, rate: float) -> None:
+        """State another sampling rate (Hz) than at first: samples are numbered, so nothing else changes.
+
+        Raises
+        ------
+        UsageError
+            If it is not a rate from 25 to 1000 Hz.
+        """
+        self._check_open()
+        self.rate = check_rate(rate)
+        # In place: a crash finds the one or the other.
+        self._data.attrs.modify("sampling_rate", self.rate)
+
+    def finish_events(self, events: Events) -> None:
+        """Give the event table that a clean `close` leaves in place of the rows so far, with its `meta`.
+
+        A live run adds rows as they come, each event in several revisions; in the end one of each is wanted.
+        """
+        self._check_open()
+        self._final_events = events
 
     def events(self, events: Events) -> None:
         """Add rows to the event table; the first table's `meta` is kept as its attributes."""
@@ -429,7 +466,7 @@ class Recorder:
             try:
                 if not self._failure:
                     with contextlib.suppress(OSError, RuntimeError):
-                        _pack(self.path)
+                        _pack(self.path, self._final_events)
                         self.packed = True
             finally:
                 self._lock.__exit__(None, None, None)
@@ -450,7 +487,8 @@ def _create(path: Path) -> h5py.File:
     return h5py.File(path, "x", libver=LIBVER, locking=False, rdcc_nbytes=0)
 
 
-def _pack(path: Path) -> None:
+def _pack(path: Path, events: Events | None = None) -> None:
+    """Rewrite a night compressed, with `events` for its event table where they are given."""
     import h5py
 
     with (
@@ -480,6 +518,10 @@ def _pack(path: Path) -> None:
             for low in range(begin, end, block):
                 packed[low : min(low + block, end)] = data[low : min(low + block, end)]
         for name in TABLES:
+            if name == "events" and events is not None:
+                create_table(new, name, file_rows(events.array), compress=True)
+                write_meta(new[name], events.meta)
+                continue
             create_table(new, name, old[name][:], compress=True)
             for key, value in old[name].attrs.items():
                 new[name].attrs[key] = value
@@ -526,14 +568,8 @@ def write_recording(path: str | os.PathLike[str], source: Source, **options: Any
     if "dtype" not in given:
         stored = "int16" if "scale" in options else getattr(source, "dtype", "int16")
         given["dtype"] = stored if "scale" in given and stored in ("int16", "int32") else "float32"
-    reasons: dict[int, str] = {}
-    if isinstance(source, BaseRecording):
-        after = source.gaps["sample"] + np.cumsum(source.gaps["missing"])
-        reasons = dict(zip(after.tolist(), source.gaps["reason"].tolist(), strict=True))
     with Recorder(path, **given) as recorder:
         for chunk in source:
-            if chunk.missing:
-                recorder.gap(chunk.missing, reasons.get(chunk.index, "lost"))
             recorder.write(chunk)
         if isinstance(source, BaseRecording):
             recorder._queue("clock", source.clock)

@@ -79,6 +79,18 @@ def test_residual_and_drift_are_stated():
     assert sequence.drift == pytest.approx(0.008 / 0.992, abs=1e-4)
 
 
+@pytest.mark.parametrize("off", [-0.08, 0.08])
+def test_a_board_that_runs_by_an_rc_oscillator(off):
+    run = simulate(seconds=60.0, crystal=off)
+    clock = TickClock(1e6)
+    times = np.concatenate(
+        [clock.stamp(run.ticks[part] % (1 << 32), run.arrival[part[-1]]) for part in run.readings]
+    )
+    assert (np.diff(times) > 0).all()
+    late = run.true > run.true[0] + 30
+    assert np.abs((times - run.true)[late]).max() < 0.05
+
+
 def test_a_late_first_reading_is_put_right_at_once():
     clock = TickClock(1e6)
     times = [clock.stamp(np.array([tick]), 1e9 + arrival)[0] for tick, arrival in ((0, 0.5), (100_000, 0.1))]

@@ -8,6 +8,8 @@ from itertools import count
 
 import numpy as np
 import pytest
+import serial
+from serial import rfc2217
 
 from firmware_bridge import ReplayLog, SerialIMU, VirtualPort
 from firmware_bridge import imu as imu_module
@@ -189,7 +191,8 @@ def test_a_board_of_ours(board):
         assert imu.info["format"] == "hypnic"
         assert imu.baud == 115200
         assert imu.board.port == fake.port.path
-        assert imu.warnings == ()
+        # The fake board is in a hurry.
+        assert all("samples come much faster" in warning for warning in imu.warnings)
     assert imu.status == "closed"
     assert np.concatenate([chunk.xyz for chunk in chunks])[:, 2].tolist() == [1.0] * sum(map(len, chunks))
     counters = imu.counters
@@ -264,13 +267,14 @@ def test_replug_goes_on_in_a_new_segment(board, tmp_path):
             seen.add(imu.status)
             if imu.status == "disconnected":
                 break
-        assert f"{link} is disconnected" in imu.warnings
+        assert f"{link} is disconnected: it is looked for" in imu.warnings
         board(link)
         chunks += collect(imu, 500)
         check(chunks)
         assert imu.counters["reconnects"] == 1
         assert imu.counters["segments"] == 2
         assert imu.counters["lost"] == 0
+        assert {chunk.reason for chunk in chunks if chunk.missing} <= {"port lost"}
 
 
 def test_what_was_held_back_comes_out_when_the_port_is_lost(board, monkeypatch):
@@ -340,6 +344,7 @@ def test_a_slow_consumer_sees_a_gap_and_then_the_present(board):
         wait_until(lambda: imu.counters["dropped"] >= 500)
         chunks = check(collect(imu, 300))
         assert chunks[0].missing >= 500
+        assert chunks[0].reason == "reader too slow"
         assert chunks[0].index - chunks[0].missing == 0
         assert "too slow" in imu.warnings[0]
 
@@ -489,6 +494,82 @@ def test_socket_that_ends(board):
     server.close()
 
 
+@pytest.mark.filterwarnings("ignore:set(Daemon|Name)")
+def test_a_port_behind_rfc2217():
+    """The server half of RFC 2217 is pyserial's own; what it serves loops back, so the samples start there."""
+    server = socket.create_server(("127.0.0.1", 0))
+    xyz = resting(1000)
+    bauds = set()
+
+    class Served:
+        def __init__(self, connection):
+            self.write = connection.sendall
+            port = serial.serial_for_url("loop://", timeout=0)
+            manager = rfc2217.PortManager(port, self)
+            sent = False
+            while data := connection.recv(4096):
+                asked = b"".join(manager.filter(data))
+                bauds.add(port.baudrate)
+                if asked and not sent:
+                    sent = True
+                    data = introduce("hypnic", RATE) + encode(xyz, "hypnic", RATE)
+                    self.write(b"".join(manager.escape(data)))
+
+    def serve():
+        with server.accept()[0] as connection:
+            Served(connection)
+
+    thread = threading.Thread(target=serve)
+    thread.start()
+    with SerialIMU(f"rfc2217://127.0.0.1:{server.getsockname()[1]}", baud=57600) as imu:
+        got = np.concatenate([chunk.xyz for chunk in collect(imu, 1000)])
+    np.testing.assert_allclose(got, xyz, atol=1e-3)
+    assert 57600 in bauds
+    thread.join()
+    server.close()
+
+
+def test_every_baud_rate_is_tried_behind_rfc2217_and_one_on_a_socket(hurried, monkeypatch):
+    monkeypatch.setattr(imu_module, "Link", FakeLink)
+    monkeypatch.setattr(FakeLink, "data", b"")
+    for port, tried in (
+        ("rfc2217://host:1", [115200, 9600, 38400, 57600, 230400, 921600]),
+        ("socket://host:1", [115200]),
+    ):
+        with pytest.raises(DataError, match="no known format"):
+            SerialIMU(port)
+        assert FakeLink.tried == tried
+
+
+def test_asking_for_the_end_hands_over_what_has_come(board):
+    fake = board()
+    imu = SerialIMU(fake.port.path)
+    chunks = collect(imu, 100)
+    imu.stop()
+    chunks += [chunk for chunk in within(imu) if len(chunk)]
+    check(chunks)
+    assert imu.status == "closed"
+    assert sum(map(len, chunks)) == imu.counters["samples"]
+
+
+def test_setting_the_clock_moves_no_time_and_is_said(board, monkeypatch):
+    fake = board()
+    with SerialIMU(fake.port.path) as imu:
+        chunks = collect(imu, 200)
+        now = time.time()
+        monkeypatch.setattr(imu_module.time, "time", lambda: now + 86_400)
+        chunks += collect(imu, 200)
+        check(chunks)
+        assert chunks[-1].time < now + 3600
+        assert any("set forward by 86400 s" in warning for warning in imu.warnings)
+
+
+def test_what_the_stream_says_of_its_sensor(board):
+    with SerialIMU(board().port.path) as imu:
+        assert imu.sensor == "MPU6050 on fake"
+        assert imu.range_g == 2.0
+
+
 def test_arguments_that_cannot_be_meant(tmp_path):
     for options in ({"site": "foot"}, {"stall": 0}, {"rate": 5}, {"range_g": 0}, {"format": "nmea"}):
         with pytest.raises(UsageError):
@@ -530,6 +611,7 @@ def test_a_raw_log_replays_to_the_same_chunks(board, tmp_path):
         assert times.items() >= expected[2].items()
         assert replay.counters["segments"] == 2
     assert replay.info["board"] == "fake"
+    assert (replay.sensor, replay.range_g) == ("MPU6050 on fake", 2.0)
 
 
 def test_a_full_disk_does_not_end_the_night(board, tmp_path, monkeypatch):

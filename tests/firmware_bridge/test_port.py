@@ -10,7 +10,17 @@ import pytest
 import serial
 from serial.tools import list_ports
 
-from firmware_bridge.port import LOST, Board, Link, VirtualPort, list_boards, locate, resolve
+from firmware_bridge.port import (
+    LOST,
+    Board,
+    Link,
+    VirtualPort,
+    check_port,
+    list_boards,
+    locate,
+    may_open,
+    resolve,
+)
 from hypnic.errors import UsageError
 
 
@@ -113,6 +123,7 @@ def test_reading_and_writing_a_pty():
         assert link.read() == b""
         assert port.write(b"abc\x00\xff") == 5
         assert read(link, 5) == b"abc\x00\xff"
+        assert port.unread == 0
         link.write(b"\x01\x00")
         assert port.read() == b"\x01\x00"
         assert port.read() == b""
@@ -137,6 +148,25 @@ def test_a_pulled_plug_shows_when_reading():
     link.close()
 
 
+def test_a_byte_that_came_before_the_plug_was_pulled_is_kept(monkeypatch):
+    with VirtualPort() as port:
+        link = Link(port.path, 115200)
+        waits = iter([0])
+        # There is one byte, and then no port any more.
+        monkeypatch.setattr(link._serial, "read", lambda size: b"x" if size == 1 else b"")
+
+        def gone(self):
+            for value in waits:
+                return value
+            raise OSError(errno.EIO, "gone")
+
+        monkeypatch.setattr(type(link._serial), "in_waiting", property(gone))
+        assert link.read() == b"x"
+        with pytest.raises(LOST):
+            link.read()
+        link.close()
+
+
 def test_a_port_that_does_not_exist(plugged):
     plugged += [usb("/dev/ttyUSB5")]
     with pytest.raises(UsageError, match=r"/dev/none does not exist; USB serial ports found: /dev/ttyUSB5"):
@@ -150,6 +180,19 @@ def test_a_port_without_permission(monkeypatch):
     monkeypatch.setattr(serial, "serial_for_url", refuse)
     with pytest.raises(UsageError, match="group dialout"):
         Link("/dev/ttyUSB0", 115200)
+
+
+def test_ports_are_checked_without_opening_them(plugged, monkeypatch, tmp_path):
+    with VirtualPort() as port:
+        check_port(port.path)
+        assert may_open(port.path)
+        monkeypatch.setattr(os, "access", lambda path, mode: False)
+        with pytest.raises(UsageError, match="group dialout"):
+            check_port(port.path)
+        assert not may_open(port.path)
+    check_port("socket://localhost:1")
+    with pytest.raises(UsageError, match="does not exist"):
+        check_port(str(tmp_path / "none"))
 
 
 @pytest.mark.parametrize("port", ["nonsense://x", "socket://localhost:notaport", "/dev/null"])

@@ -71,6 +71,7 @@ def test_holes_are_counted_exactly(fmt):
     check(chunks)
     holes = {chunk.index: chunk.missing for chunk in chunks if chunk.missing}
     assert holes == {507: 7, 901: 1}
+    assert {chunk.reason for chunk in chunks if chunk.missing} == {"lost"}
     assert assembler.missing == 8
     assert assembler.segments == 1
 
@@ -127,12 +128,33 @@ def test_port_lost_and_found(fmt):
     assert holes[0].index == pytest.approx(3000, abs=8)
 
 
+@pytest.mark.parametrize("fmt", ENCODERS)
+def test_unplugged_at_any_byte(fmt):
+    """Wherever in a sample the line goes dead, whole samples before and after are all there, and no other."""
+    before, after = resting(40), resting(40, 1)
+    head = introduce(fmt, RATE) + encode(before, fmt, RATE)
+    last = len(head) - len(introduce(fmt, RATE) + encode(before[:-2], fmt, RATE))
+    for cut in range(last + 1):
+        assembler = Assembler(make_decoder(fmt), RATE)
+        chunks = assembler.feed(head[: len(head) - cut], START) + assembler.port_lost()
+        seen = sum(map(len, chunks))
+        chunks += assembler.feed(introduce(fmt, RATE) + encode(after, fmt, RATE), START + 9)
+        chunks += assembler.finish()
+        check(chunks)
+        got = np.concatenate([chunk.xyz for chunk in chunks])
+        assert 38 <= seen <= 40
+        assert len(got) == seen + 40
+        np.testing.assert_allclose(got, np.concatenate([before[:seen], after]), atol=0.006)
+        assert [chunk.reason for chunk in chunks if chunk.missing] == ["port lost"]
+
+
 def test_restart_of_the_board_begins_a_segment():
     parts = [*readings("hypnic", 0, 1000), *readings("hypnic", 0, 500, shift=12.0)]
     assembler, chunks = assemble("hypnic", parts)
     check(chunks)
     assert assembler.segments == 2
     assert assembler.missing == pytest.approx(200, abs=3)
+    assert [chunk.reason for chunk in chunks if chunk.missing] == ["board restarted"]
 
 
 def test_samples_at_another_rate_are_dropped_and_missing():
@@ -145,6 +167,7 @@ def test_samples_at_another_rate_are_dropped_and_missing():
     check(chunks)
     assert assembler.wrong_rate == 1000
     assert sum(map(len, chunks)) == 997
+    assert [chunk.reason for chunk in chunks if chunk.missing] == ["at another rate"]
     assert assembler.missing == pytest.approx(503, abs=3)
 
 
@@ -153,7 +176,46 @@ def test_bytes_without_times():
     assembler, chunks = assemble("razor", parts)
     assert np.isnan([chunk.time for chunk in chunks]).all()
     assert assembler.missing == 10
+    assembler.feed(encode(resting(2500), "razor", RATE, 400), np.nan)
+    assert assembler.detection_rate == RATE
     assert assembler.effective_rate is None
+
+
+@pytest.mark.parametrize("fmt", ["witmotion", "razor", "hypnic"])
+@pytest.mark.parametrize(
+    ("true_rate", "used", "word"),
+    [
+        (100.3, 100.0, ""),
+        (98.5, 98.5, "that is used"),
+        (104.0, 104.0, "that is used"),
+        (60.0, 100.0, "much slower"),
+    ],
+)
+def test_the_rate_to_detect_at(fmt, true_rate, used, word):
+    """The ticks of these boards follow their samples: a board that runs by a wrong clock."""
+    assembler = Assembler(make_decoder(fmt), RATE)
+    parts = list(readings(fmt, 0, 4000, rate=true_rate))
+    for number, (data, arrival) in enumerate([(introduce(fmt, RATE), START), *parts]):
+        before = assembler.detection_rate
+        assembler.feed(data, arrival)
+        # Once it is settled it stays.
+        assert before in (None, assembler.detection_rate)
+        if 5 * number >= 2100:
+            assert assembler.detection_rate is not None
+    assert assembler.detection_rate == pytest.approx(used, rel=1e-3)
+    assert assembler.rate == RATE
+    said = [warning for warning in assembler.warnings if "samples come" in warning]
+    assert len(said) == bool(word)
+    assert word in "".join(said)
+
+
+@pytest.mark.parametrize("rate", [25.0, 1000.0])
+def test_a_rate_beyond_what_is_supported_is_not_used(rate):
+    off = 0.97 if rate == 25.0 else 1.03
+    assembler = Assembler(make_decoder("witmotion"), rate)
+    for data, arrival in readings("witmotion", 0, round(25 * rate), rate=rate * off):
+        assembler.feed(data, arrival)
+    assert assembler.detection_rate == rate
 
 
 def test_hole_after_a_slow_sensor_is_counted_at_its_own_rate():
