@@ -121,7 +121,7 @@ class Detector:
 
     @property
     def rest(self) -> str:
-        """Rest state at the newest sample: awake, settling, onset or still."""
+        """Rest state at the newest sample: awake, settling, onset, still or off."""
         return RESTS[self._integers[at.I_REST]]
 
     @property
@@ -479,7 +479,7 @@ def _state(rate: float, s: Settings) -> tuple[NDArray[np.float64], NDArray[np.in
 
     block = samples(s.block)
     period = block / rate
-    ring = 1 << (samples(s.lookback) + 4).bit_length()
+    ring = 1 << (max(samples(s.lookback), block) + 4).bit_length()
     span = max(1, round(s.background / period))
     guard = round(s.guard / period)
     floats = np.zeros(at.RING + at.LANES * ring)
@@ -488,8 +488,10 @@ def _state(rate: float, s: Settings) -> tuple[NDArray[np.float64], NDArray[np.in
     high = min(s.band_high, 0.4 * rate)
     has_hf = s.hf_low <= 0.4 * rate
     hf = highpass(s.hf_low, rate) if has_hf else (0.0, 0.0, 0.0, 0.0, 0.0)
-    slow = highpass(0.4, 1.0 / period)
-    floats[at.FILTERS : at.FILTERS + 20] = [*highpass(s.band_low, rate), *lowpass(high, rate), *hf, *slow]
+    filters = (highpass(s.band_low, rate), lowpass(high, rate), hf)
+    blocks = (highpass(0.4, 1.0 / period), lowpass(min(1.5, 0.4 / period), 1.0 / period))
+    shares = (lowpass(3.0, rate), lowpass(6.0, rate))
+    floats[at.FILTERS : at.FILTERS + at.FILTER_NUMBERS] = np.concatenate(filters + blocks + shares)
     floats[at.MODEL : at.MODEL + at.MODEL_SIZE] = load_model(s.name).packed()
     for position, value in {
         at.P_RATE: rate,
@@ -515,6 +517,7 @@ def _state(rate: float, s: Settings) -> tuple[NDArray[np.float64], NDArray[np.in
         at.P_WAKING: s.waking,
         at.P_WAKING_KEEP: math.exp(-period / s.waking_decay),
         at.P_JERK_SCORE: s.jerk_score,
+        at.P_JERK_T90: s.jerk_t90,
         at.P_IMPACT_T90: s.impact_t90,
         at.P_IMPACT_HF: s.impact_hf,
         at.P_RHYTHM: s.rhythm,
@@ -523,6 +526,12 @@ def _state(rate: float, s: Settings) -> tuple[NDArray[np.float64], NDArray[np.in
         at.P_BUSY: 1.0 - math.exp(-period / 60.0),
         at.P_HAS_HF: float(has_hf),
         at.P_BLOCK: period,
+        at.P_WHITEN: s.whiten,
+        at.P_SIDEWAYS: s.sideways,
+        at.P_SPREAD: 1.0 - math.exp(-period / s.spread),
+        at.S_WXX: 1.0,
+        at.S_WYY: 1.0,
+        at.S_WZZ: 1.0,
         at.S_ON: math.inf,
         at.S_REARM: math.inf,
         # Until a difference has been seen, a coarse sensor is assumed.
@@ -538,6 +547,7 @@ def _state(rate: float, s: Settings) -> tuple[NDArray[np.float64], NDArray[np.in
         at.I_WARMUP: max(1, round(s.warmup / period)),
         at.I_PATIENCE: max(1, round(s.patience / period)),
         at.I_HANG: samples(s.hang),
+        at.I_EARLY: samples(s.early),
         at.I_LOOKBACK: samples(s.lookback),
         at.I_MAX_EVENT: samples(s.max_event),
         at.I_FINAL: samples(s.final_delay),

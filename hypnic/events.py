@@ -52,7 +52,7 @@ LABELS: Final = (
 JERKS: Final = ("hypnic_jerk", "isolated_jerk")
 """The labels of a jerk: the first inside an onset window, the second outside one."""
 
-RESTS: Final = ("awake", "settling", "onset", "still")
+RESTS: Final = ("awake", "settling", "onset", "still", "off")
 """Every rest state, in the order of the detector's integer codes."""
 
 FORMATS: Final = ("csv", "tsv", "json", "jsonl")
@@ -90,7 +90,7 @@ COLUMNS: Final = (
     Column("angle_change", "f8", "deg", 2, "angle between gravity before and after the event"),
     Column("quiet_before", "f8", "s", 3, "from the end of the event before, or the start, to this onset"),
     Column("interval", "f8", "s", 3, "from the onset of the event before to this onset; NaN for the first"),
-    Column("rest", "U8", "", 0, "rest state at the onset: awake, settling, onset or still"),
+    Column("rest", "U8", "", 0, "rest state at the onset: awake, settling, onset, still or off"),
     Column("sample", "i8", "", 0, "number of the onset sample, lost samples counted"),
     Column("id", "i8", "", 0, "number of the event; its revisions share it"),
     Column("revision", "i4", "", 0, "0 provisional, 1 final, higher where a later series changed the label"),

@@ -46,6 +46,31 @@ WORDS: Final[Mapping[str, tuple[str, str]]] = {
     "follow": ("ln", "energy of the largest event soon after it, over its own; -10 for none"),
     "after": ("", "share of the seconds after it spent in events"),
     "chain": ("", "similar movements, at the intervals of a series, up to this one"),
+    "length": ("s", "from onset until the band energy has died away"),
+    "net": ("", "change of gravity that it leaves behind, over the peak"),
+    "base": ("", "energy of 0.4 to 1.5 Hz over that of the band"),
+    "below_3": ("", "share of the band energy below 3 Hz"),
+    "below_6": ("", "share of the band energy below 6 Hz"),
+    "energy_1": ("", "share of the band energy in the first 0.1 s"),
+    "energy_2": ("", "share of the band energy from 0.1 to 0.2 s"),
+    "energy_3": ("", "share of the band energy from 0.2 to 0.35 s"),
+    "energy_4": ("", "share of the band energy from 0.35 to 0.5 s"),
+    "energy_5": ("", "share of the band energy from 0.5 to 0.75 s"),
+    "energy_6": ("", "share of the band energy from 0.75 to 1.1 s"),
+    "before": ("ln", "band energy in the second before it, over its largest"),
+    "tail": ("ln", "band energy in the second and a half after it, over its largest"),
+    "plane": ("", "share of the band energy in the plane of its two main directions, 2/3 to 1"),
+    "like": (
+        "",
+        "likeness to the most similar event at the interval of a series before; 0 the same, -20 for none",
+    ),
+    "like_later": (
+        "",
+        "likeness to the most similar event at the interval of a series after; 0 the same, -20 for none",
+    ),
+    "busy": ("", "share of the last minute spent in events, at the onset"),
+    "stir": ("s", "decaying sum of movement, at the onset"),
+    "next": ("s", "from the end to the next onset, at most until the final row"),
 }
 """Unit and meaning of the features; one that is not here is shown by its name alone."""
 
@@ -97,7 +122,7 @@ class Rule(NamedTuple):
     Attributes
     ----------
     name : str
-        What was asked about: score, rest, impact, series, rhythm, posture, or movement where no other held.
+        What was asked about: score, rest, impact, axis, series, rhythm, posture, or movement where no other held.
     holds : bool
         The answer.
     label : str
@@ -147,13 +172,14 @@ class Explanation:
     intercept : float
         Log odds before any feature has spoken.
     log_odds : float
-        Intercept and all terms; the score is its logistic function.
+        Intercept and all terms; the score is its logistic function, unless the first rule limits it.
     threshold : float
         The score from which an event is a jerk.
     rules : tuple of Rule
         What was asked, up to what decided.
     flips : tuple of Flip
-        For each feature that alone could take the score across the threshold, how; the least change first.
+        For each feature that alone could take the score across the threshold, how; the least change first. None
+        where the first rule limits the score.
     revisions : tuple of (float, row of the event table)
         Every row of the event, with the time (s) at which it came out.
     window : dict or None
@@ -245,6 +271,7 @@ def explain(
     parts = model.contributions(row)
     pairs = {name: added for name, added in parts.items() if name not in FEATURES}
     windows = rest_table(events).windows
+    asked = tuple(rules(row, detector.rate, detector.settings))
     return Explanation(
         event=table[place],
         terms=tuple(sorted(_terms(row, parts, pairs), key=lambda term: -abs(term.total))),
@@ -252,8 +279,11 @@ def explain(
         intercept=model.intercept,
         log_odds=_log_odds(model, row),
         threshold=threshold,
-        rules=tuple(rules(row, detector.rate, detector.settings)),
-        flips=tuple(sorted(_flips(model, row, threshold), key=lambda flip: flip.steps)),
+        rules=asked,
+        # Beyond the limits no other feature would make it a jerk.
+        flips=tuple(sorted(_flips(model, row, threshold), key=lambda flip: flip.steps))
+        if asked[0].holds
+        else (),
         revisions=tuple((float(rows[n, at.R_EMITTED]) / detector.rate, table[n]) for n in of_event),
         window=_window(windows, table[place]),
         meta=detector.meta,
@@ -356,9 +386,18 @@ def rules(row: NDArray[np.float64], rate: float, s: Settings) -> Iterator[Rule]:
     Rule
         In the order of asking; the last one has the label.
     """
-    from hypnic.labels import SERIES_LENGTH
+    from hypnic.labels import AT_MOST, ON_AXIS, ON_LINE, SERIES_LENGTH
+    from hypnic.rest import RESTLESS
 
     score, t90, hf = float(row[at.R_SCORE]), float(row[at.R_T90]), float(row[at.R_HF])
+    stir, most = float(row[at.R_STIR]), RESTLESS * s.waking
+    limit = AT_MOST * s.jerk_score
+    beyond = t90 > s.jerk_t90 or stir > most
+    text = (
+        f"A jerk has t90 of at most {s.jerk_t90:g} s (jerk_t90) and one who has moved by at most {most:g} s (twice "
+        f"waking) of late, or its score is {limit:.2g} at most: here {t90:.2g} s, after {stir:.2g} s."
+    )
+    yield Rule("limits", not beyond, "", text)
     jerk = score >= s.jerk_score
     how = (
         f"reaches {s.jerk_score:g} (jerk_score): a jerk"
@@ -380,19 +419,28 @@ def rules(row: NDArray[np.float64], rate: float, s: Settings) -> Iterator[Rule]:
         f"An impact has t90 below {s.impact_t90:g} s (impact_t90) or hf_ratio above {s.impact_hf:g} (impact_hf): "
         f"they are {t90:.2g} s and {high}."
     )
-    yield Rule("impact", impact, "impact" if impact else "", text)
+    yield Rule("impact", impact, "", text)
     if impact:
+        axis, line = float(np.abs(row[at.R_UX : at.R_UZ + 1]).max()), float(row[at.R_LINE])
+        alone = axis > ON_AXIS and line > ON_LINE
+        label = "sensor_artifact" if alone else "impact"
+        text = (
+            f"A spike of the sensor stands on one of its axes alone: more than {ON_AXIS:g} of the main direction and "
+            f"{ON_LINE:g} of the energy along it. Here {axis:.4f} and {line:.2f}: {label}."
+        )
+        yield Rule("axis", alone, label, text)
         return
 
     chain = int(row[at.R_CHAIN])
-    duration = (float(row[at.R_END]) - float(row[at.R_ONSET])) / rate
+    duration = float(row[at.R_LENGTH])
     shortest, longest = PLM_SECONDS
-    series = chain >= SERIES_LENGTH and shortest <= duration <= longest
+    series = chain >= SERIES_LENGTH and shortest <= duration <= longest and stir <= most
     # A later member of the series counts for the first ones too: their rows are then judged again.
     seen = "as later ones showed" if int(row[at.R_REVISION]) > 1 else "up to this one"
     text = (
         f"A periodic limb movement is one of {SERIES_LENGTH} or more alike, {s.plm_low:g} to {s.plm_high:g} s apart "
-        f"(plm_low, plm_high), each {shortest:g} to {longest:g} s long: here {chain} {seen}, {duration:.2g} s long."
+        f"(plm_low, plm_high), each {shortest:g} to {longest:g} s long, of one who has moved by at most {most:g} s "
+        f"(twice waking) of late: here {chain} {seen}, {duration:.2g} s long, after {stir:.2g} s."
     )
     yield Rule("series", series, "plm" if series else "", text)
     if series:

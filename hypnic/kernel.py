@@ -19,6 +19,18 @@ from hypnic.layout import *
 
 __all__ = ["finish", "run"]
 
+LAGS = (0.1, 0.2, 0.35, 0.5, 0.75, 1.1)
+"""Times (s) after the first twentieth of an event's energy between which its shares are told."""
+
+NOTABLE = 0.05
+"""Change of a final row's score that is worth a revision."""
+
+TAIL_S = 1.5
+"""How long (s) what follows an event is listened to for its tail."""
+
+FAINTEST = 1e-13
+"""Band energy (g squared) below which all is alike: no sensor's, but that of held or made-up samples."""
+
 
 @jit
 def run(F, N, xyz, start):
@@ -44,6 +56,7 @@ def run(F, N, xyz, start):
     l0, l1, l2, l3, l4 = F[FILTERS + 5], F[FILTERS + 6], F[FILTERS + 7], F[FILTERS + 8], F[FILTERS + 9]
     f0, f1, f2, f3, f4 = F[FILTERS + 10], F[FILTERS + 11], F[FILTERS + 12], F[FILTERS + 13], F[FILTERS + 14]
     smooth = F[P_SMOOTH]
+    whiten = F[P_WHITEN] > 0.0
     has_hf = F[P_HAS_HF] > 0.0
     flat_weight = 1.0 / (60.0 * F[P_RATE])
     mask = N[I_RING] - 1
@@ -95,6 +108,10 @@ def run(F, N, xyz, start):
                 F[Z_HF2 + a] = f2 * value - f4 * w
                 high += w * w
         F[slot + 3] = high
+        F[S_PLAIN1] += smooth * (energy - F[S_PLAIN1])
+        F[S_PLAIN] += smooth * (F[S_PLAIN1] - F[S_PLAIN])
+        if whiten:
+            energy = _weighted(F, F[slot], F[slot + 1], F[slot + 2])
         F[S_SMOOTH1] += smooth * (energy - F[S_SMOOTH1])
         F[S_ENERGY] += smooth * (F[S_SMOOTH1] - F[S_ENERGY])
         level = F[S_ENERGY]
@@ -103,7 +120,12 @@ def run(F, N, xyz, start):
             _accumulate(F, N, ring, N[I_INDEX])
             _follow(F, N, level)
         else:
-            if level > F[S_ON] and level > F[S_REARM] and N[I_INDEX] >= N[I_QUIET_FROM]:
+            if (
+                level > F[S_ON]
+                and level > F[S_REARM]
+                and F[S_PLAIN] > F[S_FLOOR]
+                and N[I_INDEX] >= N[I_QUIET_FROM]
+            ):
                 _open(F, N, level)
             else:
                 F[S_REARM] = min(F[S_REARM], level * F[P_REARM])
@@ -119,6 +141,17 @@ def run(F, N, xyz, start):
         if N[I_BLOCK_FILL] >= N[I_BLOCK]:
             _block(F, N)
     return i
+
+
+@jit
+def _weighted(F, x, y, z):
+    """Return the energy of one sample of the band, weighted by direction."""
+    return (
+        F[S_WXX] * x * x
+        + F[S_WYY] * y * y
+        + F[S_WZZ] * z * z
+        + 2.0 * (F[S_WXY] * x * y + F[S_WXZ] * x * z + F[S_WYZ] * y * z)
+    )
 
 
 @jit
@@ -140,6 +173,8 @@ def _stuck(F, N, weight):
         N[I_STUCK_LIMIT] = max(N[I_STUCK_MIN], int(-40.0 / math.log(share)))
     N[I_STUCK_RUN] += 1
     if N[I_STUCK_RUN] > N[I_STUCK_LIMIT]:
+        if N[I_STUCK_RUN] == max(int(rest.HOLD * F[P_RATE]), N[I_STUCK_LIMIT] + 1):
+            rest.held(F, N, N[I_INDEX])
         return True
     F[S_FLAT] += (1.0 - F[S_FLAT]) * weight
     return False
@@ -155,6 +190,7 @@ def _cross(F, N, x, y, z):
         _break(F, N)
         N[I_INDEX] += lost
         N[I_LAST_MOVE] += lost  # what was not seen is not quiet
+        rest.released(F, N)
         if lost > N[I_LONG_GAP]:
             rest.restart(F, N)
         if lost > N[I_SPAN] * N[I_BLOCK]:
@@ -184,6 +220,16 @@ def _forget(F, N):
     N[I_LOUD] = 0
     N[I_MED] = N[I_UPPER] = 0
     N[I_MED_BELOW] = N[I_UPPER_BELOW] = 0
+    N[I_SPREAD_N] = 0
+    N[I_SPREAD_DUE] = 0
+    _even(F)
+
+
+@jit
+def _even(F):
+    """Weigh all directions alike."""
+    F[S_WXX] = F[S_WYY] = F[S_WZZ] = 1.0
+    F[S_WXY] = F[S_WXZ] = F[S_WYZ] = 0.0
 
 
 @jit
@@ -202,14 +248,14 @@ def _restart(F, N, x, y, z):
         F[Z_HF2 + a] = F[FILTERS + 12] * value
         F[Z_LOW1 + a] = F[Z_LOW2 + a] = 0.0
         F[Z_BLOCK + a] = 0.0
-    F[S_SMOOTH1] = F[S_ENERGY] = 0.0
+    F[S_SMOOTH1] = F[S_ENERGY] = F[S_PLAIN1] = F[S_PLAIN] = 0.0
     F[S_REARM] = math.inf
     N[I_BLOCK_FILL] = 0
     N[I_BLOCKS] = 0
     N[I_RING_FILL] = 0
     N[I_EPOCH_FILL] = 0
     N[I_HAS_POSTURE] = 0
-    F[S_EX] = F[S_EY] = F[S_EZ] = 0.0
+    F[S_EX] = F[S_EY] = F[S_EZ] = F[S_ESQUARES] = F[S_EDIFF] = 0.0
     N[I_QUIET_FROM] = N[I_INDEX] + N[I_BLANK]
 
 
@@ -217,10 +263,11 @@ def _restart(F, N, x, y, z):
 def _block(F, N):
     """Every 0.1 s: gravity, step, background, thresholds, rest."""
     count = N[I_BLOCK_FILL]
-    slot = GRAVITY + 3 * (N[I_BLOCKS] % GRAVITY_BLOCKS)
+    slot = GRAVITY + LANES * (N[I_BLOCKS] % GRAVITY_BLOCKS)
     for a in range(3):
         F[slot + a] = F[Z_BLOCK + a] / count
         F[Z_BLOCK + a] = 0.0
+    F[slot + 3] = F[S_ENERGY]
     N[I_BLOCK_FILL] = 0
     N[I_BLOCKS] += 1
     x, y, z = F[slot], F[slot + 1], F[slot + 2]
@@ -228,15 +275,23 @@ def _block(F, N):
         for a in range(3):
             F[Z_SLOW1 + a] = -F[FILTERS + 15] * F[slot + a]
             F[Z_SLOW2 + a] = F[FILTERS + 17] * F[slot + a]
-    low = 0.0
+            F[Z_BASE1 + a] = F[Z_BASE2 + a] = 0.0
+    low = base = 0.0
     for a in range(3):
         u = F[FILTERS + 15] * F[slot + a] + F[Z_SLOW1 + a]
         F[Z_SLOW1 + a] = F[FILTERS + 16] * F[slot + a] - F[FILTERS + 18] * u + F[Z_SLOW2 + a]
         F[Z_SLOW2 + a] = F[FILTERS + 17] * F[slot + a] - F[FILTERS + 19] * u
         low += u * u
+        v = F[FILTERS + 20] * u + F[Z_BASE1 + a]
+        F[Z_BASE1 + a] = F[FILTERS + 21] * u - F[FILTERS + 23] * v + F[Z_BASE2 + a]
+        F[Z_BASE2 + a] = F[FILTERS + 22] * u - F[FILTERS + 24] * v
+        base += v * v
 
+    _trail(F, N)
     if N[I_OPEN]:
         F[S_LOW] = max(F[S_LOW], low)
+        F[S_BASE] += base
+        N[I_BASE_N] += 1
         N[I_BUSY_SUM] += count
         F[S_SLOW] = max(F[S_SLOW], (x - F[S_GX]) ** 2 + (y - F[S_GY]) ** 2 + (z - F[S_GZ]) ** 2)
         F[S_BUSY] += F[P_BUSY] * (1.0 - F[S_BUSY])
@@ -254,10 +309,10 @@ def _block(F, N):
     upper = _quantile(N, N[I_UPPER], N[I_UPPER_BELOW], 9 * (N[I_HIST_N] - 1) // 10)
     on = min(max(F[P_ON_MIN], upper - median + F[P_ON_OVER]), F[P_ON_MAX])
     step = F[P_FLOOR_STEPS] * F[S_STEP]
-    floor = max(F[P_FLOOR], step * step)
+    F[S_FLOOR] = max(F[P_FLOOR], step * step)
     F[S_NOISE] = median
-    F[S_ON] = max(math.exp(median + on), floor)
-    F[S_OFF] = max(math.exp(median + F[P_OFF]), 0.25 * floor)
+    F[S_ON] = math.exp(median + on)
+    F[S_OFF] = max(math.exp(median + F[P_OFF]), 0.25 * F[S_FLOOR])
 
 
 @jit
@@ -272,7 +327,7 @@ def _remember(F, N):
         F[Z_STEP + a] = F[Z_LAST + a]
     F[S_STEP] = min(F[S_STEP], step)
 
-    level = math.log(max(F[S_ENERGY], 1e-13))
+    level = math.log(max(F[S_ENERGY], FAINTEST))
     # A movement is not background, however long the median will stay; a new level that lasts is.
     if N[I_HIST_N] >= N[I_WARMUP] and level > F[S_NOISE] + F[P_LOUD]:
         if N[I_LOUD] < N[I_PATIENCE]:
@@ -280,6 +335,7 @@ def _remember(F, N):
             return
     else:
         N[I_LOUD] = 0
+    _spread(F, N)
     position = int((level - HISTOGRAM_LOW) / HISTOGRAM_STEP)
     newest = min(max(position, 0), HISTOGRAM_BINS - 1)
     length = N[I_GUARD] + N[I_SPAN]
@@ -293,6 +349,98 @@ def _remember(F, N):
         _count(N, N[BIN_RING + (seen - N[I_GUARD]) % (length + 1)], 1)
     _seek(N, I_MED, I_MED_BELOW, (N[I_HIST_N] - 1) // 2)
     _seek(N, I_UPPER, I_UPPER_BELOW, 9 * (N[I_HIST_N] - 1) // 10)
+
+
+@jit
+def _spread(F, N):
+    """Take the newest block into the background's mean products of the axes, and weigh directions by them.
+
+    Energy along a direction counts by how little of the background lies there (a whitened energy detector, Kay 1998,
+    *Detection Theory*): a heartbeat shakes a bed along one line, a jerk mostly along another. Up and down counts more
+    than sideways where the settings say so. An even background keeps its energy.
+    """
+    # A movement that is not yet too loud for the median would still outweigh minutes of background here.
+    if N[I_HIST_N] >= N[I_WARMUP] and F[S_ENERGY] > F[S_ON]:
+        return
+    mask = N[I_RING] - 1
+    # Eight samples of a block say as much as all of them.
+    stride = max(1, N[I_BLOCK] // 8)
+    xx = yy = zz = xy = xz = yz = hf = diff = 0.0
+    count = 0
+    k = 1
+    while k <= N[I_BLOCK] and k < N[I_RING_FILL]:
+        o = RING + LANES * ((N[I_RING_POS] - k) & mask)
+        b = RING + LANES * ((N[I_RING_POS] - k - 1) & mask)
+        x, y, z = F[o], F[o + 1], F[o + 2]
+        xx += x * x
+        yy += y * y
+        zz += z * z
+        xy += x * y
+        xz += x * z
+        yz += y * z
+        hf += F[o + 3]
+        diff += (x - F[b]) ** 2 + (y - F[b + 1]) ** 2 + (z - F[b + 2]) ** 2
+        count += 1
+        k += stride
+    if count == 0:
+        return
+    N[I_SPREAD_N] += 1
+    weight = max(F[P_SPREAD], 1.0 / N[I_SPREAD_N])
+    scale = 1.0 / count
+    F[S_BXX] += weight * (xx * scale - F[S_BXX])
+    F[S_BYY] += weight * (yy * scale - F[S_BYY])
+    F[S_BZZ] += weight * (zz * scale - F[S_BZZ])
+    F[S_BXY] += weight * (xy * scale - F[S_BXY])
+    F[S_BXZ] += weight * (xz * scale - F[S_BXZ])
+    F[S_BYZ] += weight * (yz * scale - F[S_BYZ])
+    F[S_BHF] += weight * (hf * scale - F[S_BHF])
+    F[S_BDIFF] += weight * (diff * scale - F[S_BDIFF])
+    if F[P_WHITEN] > 0.0 and N[I_SPREAD_N] >= N[I_WARMUP]:
+        N[I_SPREAD_DUE] -= 1
+        if N[I_SPREAD_DUE] <= 0:
+            # Once in half a second: the background changes over many.
+            N[I_SPREAD_DUE] = 5
+            _weigh(F, N)
+
+
+@jit
+def _weigh(F, N):
+    """Make the weights of the directions from the background's spread."""
+    mean = (F[S_BXX] + F[S_BYY] + F[S_BZZ]) / 3.0
+    # A part of the mean, and a part of what coarse steps make up, on every axis: an axis that stays on one count
+    # is not free of noise.
+    even = F[P_WHITEN] * mean + 0.5 * F[S_STEP] * F[S_STEP] + 1e-14
+    xx, yy, zz = F[S_BXX] + even, F[S_BYY] + even, F[S_BZZ] + even
+    xy, xz, yz = F[S_BXY], F[S_BXZ], F[S_BYZ]
+    ixx, iyy, izz = yy * zz - yz * yz, xx * zz - xz * xz, xx * yy - xy * xy
+    ixy, ixz, iyz = xz * yz - xy * zz, xy * yz - xz * yy, xy * xz - xx * yz
+    scale = (mean + even) / (xx * ixx + xy * ixy + xz * ixz)
+    gx, gy, gz = _gravity(F, N, 0, max(2, int(1.0 / F[P_BLOCK])))
+    hx, hy, hz = (
+        ixx * gx + ixy * gy + ixz * gz,
+        ixy * gx + iyy * gy + iyz * gz,
+        ixz * gx + iyz * gy + izz * gz,
+    )
+    along = gx * hx + gy * hy + gz * hz
+    side = 1.0 if along <= 0.0 else F[P_SIDEWAYS]
+    up = 0.0 if along <= 0.0 else (1.0 - side) / along
+    scale *= 3.0 / (1.0 + 2.0 * side)
+    F[S_WXX] = scale * (side * ixx + up * hx * hx)
+    F[S_WYY] = scale * (side * iyy + up * hy * hy)
+    F[S_WZZ] = scale * (side * izz + up * hz * hz)
+    F[S_WXY] = scale * (side * ixy + up * hx * hy)
+    F[S_WXZ] = scale * (side * ixz + up * hx * hz)
+    F[S_WYZ] = scale * (side * iyz + up * hy * hz)
+
+
+@jit
+def _trail(F, N):
+    """Take the newest block into what follows the events that wait for their final row."""
+    for k in range(N[I_PENDING_N]):
+        p = PENDING + ROW * ((N[I_PENDING_HEAD] + k) % PENDING_ROWS)
+        if F[p + R_TAILED] < TAIL_S / F[P_BLOCK]:
+            F[p + R_TAILED] += 1.0
+            F[p + R_TRAIL] += F[S_ENERGY]
 
 
 @jit
@@ -362,20 +510,27 @@ def _open(F, N, level):
         F[BINS + k] = 0.0
     F[S_MAX] = F[S_CREST] = level
     F[S_VALLEY] = level
-    F[S_PEAK] = F[S_SUM] = F[S_HF] = F[S_DIFF] = F[S_SLOW] = F[S_LOW] = 0.0
+    F[S_PEAK] = F[S_HF] = F[S_DIFF] = F[S_SLOW] = F[S_LOW] = F[S_BASE] = F[S_BELOW3] = F[S_BELOW6] = 0.0
+    N[I_BASE_N] = 0
+    N[I_SAID] = 0
+    for k in range(LANES):
+        F[Z_THREE1 + k] = F[Z_THREE2 + k] = F[Z_SIX1 + k] = F[Z_SIX2 + k] = 0.0
     F[S_XX] = F[S_YY] = F[S_ZZ] = F[S_XY] = F[S_XZ] = F[S_YZ] = 0.0
     F[S_EVNOISE] = F[S_NOISE]
     F[S_EVBUSY] = F[S_BUSY]
+    F[S_EVSTIR] = F[S_STIR]
     # Whole blocks before the onset, the last second of them.
     F[S_GX], F[S_GY], F[S_GZ] = _gravity(F, N, onset // N[I_BLOCK] + 1, max(2, int(1.0 / F[P_BLOCK])))
+    F[S_BEFORE] = _energy_before(F, N, onset / F[P_RATE])
     for k in range(onset, -1, -1):
         _accumulate(F, N, (here - k) & mask, N[I_INDEX] - k)
 
 
 @jit
 def _ring_energy(F, slot):
+    """Return the weighted energy of the sample in a slot of the ring."""
     o = RING + LANES * slot
-    return F[o] * F[o] + F[o + 1] * F[o + 1] + F[o + 2] * F[o + 2]
+    return _weighted(F, F[o], F[o + 1], F[o + 2])
 
 
 @jit
@@ -387,12 +542,25 @@ def _gravity(F, N, skip, count):
     if newest < oldest:
         newest = oldest = max(N[I_BLOCKS] - 1, 0)
     for k in range(oldest, newest + 1):
-        slot = GRAVITY + 3 * (k % GRAVITY_BLOCKS)
+        slot = GRAVITY + LANES * (k % GRAVITY_BLOCKS)
         x += F[slot]
         y += F[slot + 1]
         z += F[slot + 2]
     scale = 1.0 / (newest - oldest + 1)
     return x * scale, y * scale, z * scale
+
+
+@jit
+def _energy_before(F, N, onset):
+    """Return the mean of the smoothed energy from 1.5 to 0.3 s before what began `onset` seconds ago."""
+    newest = N[I_BLOCKS] - 1 - int((onset + 0.3) / F[P_BLOCK])
+    oldest = max(newest - int(1.2 / F[P_BLOCK]), N[I_BLOCKS] - GRAVITY_BLOCKS, 0)
+    if newest < oldest:
+        return math.exp(F[S_NOISE])
+    total = 0.0
+    for k in range(oldest, newest + 1):
+        total += F[GRAVITY + LANES * (k % GRAVITY_BLOCKS) + 3]
+    return total / (newest - oldest + 1)
 
 
 @jit
@@ -414,6 +582,16 @@ def _accumulate(F, N, ring, index):
     if energy > F[S_PEAK]:
         F[S_PEAK] = energy
         N[I_PEAK_AT] = index
+    for a in range(3):
+        value = F[o + a]
+        u = F[FILTERS + 25] * value + F[Z_THREE1 + a]
+        F[Z_THREE1 + a] = F[FILTERS + 26] * value - F[FILTERS + 28] * u + F[Z_THREE2 + a]
+        F[Z_THREE2 + a] = F[FILTERS + 27] * value - F[FILTERS + 29] * u
+        F[S_BELOW3] += u * u
+        u = F[FILTERS + 30] * value + F[Z_SIX1 + a]
+        F[Z_SIX1 + a] = F[FILTERS + 31] * value - F[FILTERS + 33] * u + F[Z_SIX2 + a]
+        F[Z_SIX2 + a] = F[FILTERS + 32] * value - F[FILTERS + 34] * u
+        F[S_BELOW6] += u * u
 
     if N[I_BIN_FILL] >= N[I_BIN_WIDTH]:
         N[I_BIN] += 1
@@ -425,7 +603,7 @@ def _accumulate(F, N, ring, index):
                 F[BINS + k] = 0.0
             N[I_BIN] = ENERGY_BINS // 2
             N[I_BIN_WIDTH] *= 2
-    F[BINS + N[I_BIN]] += energy
+    F[BINS + N[I_BIN]] += _weighted(F, x, y, z)
     N[I_BIN_FILL] += 1
 
 
@@ -448,90 +626,164 @@ def _follow(F, N, level):
             F[S_BURST_SQUARES] += between * between
             N[I_BURST_AT] = N[I_INDEX]
             F[S_CREST] = level
-    if level >= max(F[S_OFF], F[S_MAX] * F[P_RELEASE]):
+    # The first of the two smoothing poles alone lets go sooner than both.
+    if F[S_SMOOTH1] >= max(F[S_OFF], F[S_MAX] * F[P_RELEASE]):
         N[I_LAST_ABOVE] = N[I_INDEX]
         if N[I_INDEX] - N[I_ONSET] >= N[I_MAX_EVENT]:
             _close(F, N, False)
     elif N[I_INDEX] - N[I_LAST_ABOVE] >= N[I_HANG]:
         _close(F, N, False)
+    elif N[I_SAID] == 0 and N[I_INDEX] - N[I_LAST_ABOVE] >= N[I_EARLY]:
+        _announce(F, N)
+
+
+@jit
+def _announce(F, N):
+    """Bring out the provisional row of the open event, whose energy has died away; it may yet go on."""
+    o = _describe(F, N)
+    _emit(F, N, o)
+    N[I_SAID] = 1
 
 
 @jit
 def _close(F, N, cut):
-    """Close the open event: its features, its provisional row, its place in the queue."""
+    """Close the open event: its features, its provisional row unless that is out, its place in the queue."""
+    o = _describe(F, N)
+    F[o + R_CUT] = 1.0 if cut else 0.0
     N[I_OPEN] = 0
+    N[I_PENDING_N] += 1
     F[S_REARM] = F[S_ENERGY] * F[P_REARM]
+    for k in range(N[I_PENDING_N] - 1):
+        # Those that still wait learn what followed them.
+        p = PENDING + ROW * ((N[I_PENDING_HEAD] + k) % PENDING_ROWS)
+        F[p + R_FOLLOW] = max(F[p + R_FOLLOW], math.log(F[S_MAX]) - F[p + R_NOISE] - F[p + R_PROMINENCE])
+        F[p + R_NEXT] = min(F[p + R_NEXT], (F[o + R_ONSET] - F[p + R_END]) / F[P_RATE])
+    if N[I_SAID] == 0:
+        _emit(F, N, o)
+    N[I_NEXT_ID] += 1
+    N[I_PREV_ONSET] = int(F[o + R_ONSET])
+    N[I_PREV_END] = int(F[o + R_END])
+    label = F[o + R_LABEL]
+    # A member of a series does not mean that the person moves about, whatever else its label says.
+    if (label == labels.POSTURE_SHIFT or label == labels.MOVEMENT) and F[o + R_CHAIN] < labels.SERIES_LENGTH:
+        rest.moved(F, N, int(F[o + R_END]), F[o + R_LENGTH], F[o + R_ANGLE])
+    if N[I_PENDING_N] == PENDING_ROWS:
+        # One place stays free, for the event that opens next.
+        _finalise(F, N)
+
+
+@jit
+def _onset(F, N):
+    """Return the number of the open event's onset sample, the filters' delay taken off."""
+    return max(N[I_ONSET] - int(F[P_DELAY] + 0.5), N[I_PREV_END])
+
+
+@jit
+def _describe(F, N):
+    """Write the open event, as it is by now, into the next free place of the queue, and return that place."""
     rate = F[P_RATE]
     start = N[I_ONSET]
     end = N[I_LAST_ABOVE] + 1
-    onset = max(start - int(F[P_DELAY] + 0.5), N[I_PREV_END])
-
-    if N[I_PENDING_N] == PENDING_ROWS:
-        _finalise(F, N)
+    onset = _onset(F, N)
     o = PENDING + ROW * ((N[I_PENDING_HEAD] + N[I_PENDING_N]) % PENDING_ROWS)
-    N[I_PENDING_N] += 1
-    total = F[S_XX] + F[S_YY] + F[S_ZZ]
+    plain = F[S_XX] + F[S_YY] + F[S_ZZ]
+    # The background's share is taken off, so that a small event does not seem another kind than a large one; how
+    # much is left of a faint one is uncertain.
+    taken = float(N[I_BIN] * N[I_BIN_WIDTH] + N[I_BIN_FILL])
+    count = taken if N[I_SPREAD_N] > 0 else 0.0
+    background = count * (F[S_BXX] + F[S_BYY] + F[S_BZZ])
+    if background > 0.75 * plain:
+        count *= 0.75 * plain / background
+    xx, yy, zz = F[S_XX] - count * F[S_BXX], F[S_YY] - count * F[S_BYY], F[S_ZZ] - count * F[S_BZZ]
+    xy, xz, yz = F[S_XY] - count * F[S_BXY], F[S_XZ] - count * F[S_BXZ], F[S_YZ] - count * F[S_BYZ]
+    total = xx + yy + zz
     F[o + R_ONSET] = onset
     F[o + R_END] = end
+    F[o + R_LENGTH] = (end - onset) / rate
     F[o + R_PEAK] = math.sqrt(F[S_PEAK])
     F[o + R_PROMINENCE] = math.log(F[S_MAX]) - F[S_EVNOISE]
     F[o + R_RISE] = (N[I_PEAK_AT] - start) / rate
-    F[o + R_T90], F[o + R_T50], F[o + R_CENTRE] = _spans(F, N, end - start)
-    F[o + R_HF] = F[S_HF] / total if F[P_HAS_HF] > 0.0 else math.nan
+    _course(F, N, o, end - start)
+    F[o + R_HF] = max(F[S_HF] - count * F[S_BHF], 0.0) / total if F[P_HAS_HF] > 0.0 else math.nan
     F[o + R_QUIET] = (onset - N[I_PREV_END]) / rate
     F[o + R_INTERVAL] = (onset - N[I_PREV_ONSET]) / rate if N[I_NEXT_ID] > 0 else math.nan
     F[o + R_REST] = N[I_EV_REST]
     F[o + R_ID] = N[I_NEXT_ID]
     F[o + R_REVISION] = 0
-    F[o + R_LINE] = _main_share(F) / total
-    ratio = min(math.sqrt(F[S_DIFF] / total) / 2.0, 1.0)
+    _directions(F, o, xx, yy, zz, xy, xz, yz)
+    ratio = min(math.sqrt(max(F[S_DIFF] - count * F[S_BDIFF], 0.0) / total) / 2.0, 1.0)
     F[o + R_FREQ] = math.asin(ratio) * rate / math.pi
     F[o + R_SLOW] = math.sqrt(F[S_SLOW] / F[S_PEAK])
     F[o + R_LOW] = math.sqrt(F[S_LOW] / F[S_PEAK])
+    F[o + R_BASE] = F[S_BASE] / max(N[I_BASE_N], 1) * taken / plain
+    F[o + R_BELOW3] = F[S_BELOW3] / plain
+    F[o + R_BELOW6] = F[S_BELOW6] / plain
+    F[o + R_BEFORE] = math.log(max(F[S_BEFORE], FAINTEST) / F[S_MAX])
+    F[o + R_TAIL] = -F[o + R_PROMINENCE]
+    F[o + R_TRAIL] = F[o + R_TAILED] = 0.0
     F[o + R_BUSY] = F[S_EVBUSY]
+    F[o + R_STIR] = F[S_EVSTIR]
     F[o + R_AFTER] = 0.0
     F[o + R_FOLLOW] = NOTHING_FOLLOWED
+    F[o + R_NEXT] = N[I_FINAL] / rate
     F[o + R_BURSTS] = N[I_BURSTS]
     F[o + R_RHYTHM] = _unevenness(F, N)
     F[o + R_NOISE] = F[S_EVNOISE]
-    F[o + R_CUT] = 1.0 if cut else 0.0
+    F[o + R_CUT] = 0.0
     F[o + R_GX], F[o + R_GY], F[o + R_GZ] = F[S_GX], F[S_GY], F[S_GZ]
     F[o + R_MARK] = N[I_BUSY_SUM]
-    for k in range(N[I_PENDING_N] - 1):
-        # Those that still wait learn what followed them.
-        p = PENDING + ROW * ((N[I_PENDING_HEAD] + k) % PENDING_ROWS)
-        F[p + R_FOLLOW] = max(F[p + R_FOLLOW], math.log(F[S_MAX]) - F[p + R_NOISE] - F[p + R_PROMINENCE])
-    _turned(F, N, o, max(1, int(0.3 / F[P_BLOCK])))
+    _turned(F, N, o, max(1, int(0.2 / F[P_BLOCK])))
     labels.link(F, N, o)
     labels.judge(F, o)
-    _emit(F, N, o)
-    N[I_NEXT_ID] += 1
-    N[I_PREV_ONSET] = onset
-    N[I_PREV_END] = end
-    if F[o + R_LABEL] >= labels.PLM and F[o + R_LABEL] <= labels.MOVEMENT:
-        rest.moved(F, N, end, (end - onset) / rate, F[o + R_ANGLE])
+    return o
 
 
 @jit
-def _spans(F, N, length):
-    """Return the spans (s) of the middle 90 % and 50 % of the energy of the first `length` samples, and its centre.
+def _course(F, N, o, length):
+    """Set what the row says of the course of the energy over the first `length` samples.
 
-    The background's share is taken off each bin first, so that a small event does not seem longer than a large one.
+    The background's share is taken off each bin, so that a small event does not seem longer than a large one.
     """
     width = N[I_BIN_WIDTH]
     last = min(int((length - 1) // width), N[I_BIN])
     background = math.exp(F[S_EVNOISE]) * width
     total = centre = 0.0
     for k in range(last + 1):
-        F[BINS + k] = max(F[BINS + k] - background, 0.0)
-        total += F[BINS + k]
-        centre += F[BINS + k] * (k + 0.5)
+        energy = max(F[BINS + k] - background, 0.0)
+        F[COURSE + k] = energy
+        total += energy
+        centre += energy * (k + 0.5)
     scale = width / F[P_RATE]
     if total <= 0.0:
-        return length / F[P_RATE], length / F[P_RATE], 0.5 * length / F[P_RATE]
-    t90 = _reach(F, last, 0.95 * total) - _reach(F, last, 0.05 * total)
+        # A level that lasts: as long as it is, and even.
+        F[COURSE] = total = 1.0
+        for k in range(1, last + 1):
+            F[COURSE + k] = 1.0
+            total += 1.0
+        centre = 0.5 * total * (last + 1.0)
+    first = _reach(F, last, 0.05 * total)
+    t90 = _reach(F, last, 0.95 * total) - first
     t50 = _reach(F, last, 0.75 * total) - _reach(F, last, 0.25 * total)
-    return max(t90 * scale, 0.5 / F[P_RATE]), t50 * scale, centre / total * scale
+    F[o + R_T90] = max(t90 * scale, 0.5 / F[P_RATE])
+    F[o + R_T50] = t50 * scale
+    F[o + R_CENTRE] = centre / total * scale
+    before = _until(F, last, first) / total
+    for k in range(6):
+        after = _until(F, last, first + LAGS[k] / scale) / total
+        F[o + R_E1 + k] = after - before
+        before = after
+
+
+@jit
+def _until(F, last, place):
+    """Return the energy summed up to a place (in bins, with its fraction) of the course."""
+    total = 0.0
+    for k in range(last + 1):
+        if k + 1 <= place:
+            total += F[COURSE + k]
+        else:
+            return total + max(place - k, 0.0) * F[COURSE + k]
+    return total
 
 
 @jit
@@ -539,7 +791,7 @@ def _reach(F, last, level):
     """Return the bin, with its fraction, at which the summed energy reaches `level`."""
     before = 0.0
     for k in range(last + 1):
-        after = before + F[BINS + k]
+        after = before + F[COURSE + k]
         if after >= level and after > before:
             return k + (level - before) / (after - before)
         before = after
@@ -547,26 +799,45 @@ def _reach(F, last, level):
 
 
 @jit
-def _main_share(F):
-    """Return the largest eigenvalue of the sums of products of the axes (trigonometric solution of the cubic)."""
-    mean = (F[S_XX] + F[S_YY] + F[S_ZZ]) / 3.0
-    a, b, c = F[S_XX] - mean, F[S_YY] - mean, F[S_ZZ] - mean
-    off = F[S_XY] ** 2 + F[S_XZ] ** 2 + F[S_YZ] ** 2
-    p = math.sqrt((a * a + b * b + c * c + 2.0 * off) / 6.0)
-    if p <= 1e-12 * mean:
-        return mean
-    determinant = (
-        a * (b * c - F[S_YZ] ** 2)
-        - F[S_XY] * (F[S_XY] * c - F[S_YZ] * F[S_XZ])
-        + F[S_XZ] * (F[S_XY] * F[S_YZ] - b * F[S_XZ])
-    )
-    return mean + 2.0 * p * math.cos(math.acos(min(max(determinant / (2.0 * p**3), -1.0), 1.0)) / 3.0)
+def _directions(F, o, xx, yy, zz, xy, xz, yz):
+    """Set the row's main direction and the shares of its energy along it and in the plane of the first two.
+
+    From the eigenvalues of the sums of products of the axes (trigonometric solution of the cubic, Smith 1961).
+    """
+    total = xx + yy + zz
+    mean = total / 3.0
+    a, b, c = xx - mean, yy - mean, zz - mean
+    p = math.sqrt((a * a + b * b + c * c + 2.0 * (xy * xy + xz * xz + yz * yz)) / 6.0)
+    if p <= 1e-9 * mean:
+        F[o + R_LINE], F[o + R_PLANE] = 1.0 / 3.0, 2.0 / 3.0
+        F[o + R_UX] = F[o + R_UY] = F[o + R_UZ] = 0.0
+        return
+    determinant = a * (b * c - yz * yz) - xy * (xy * c - yz * xz) + xz * (xy * yz - b * xz)
+    third = math.acos(min(max(determinant / (2.0 * p**3), -1.0), 1.0)) / 3.0
+    largest = 2.0 * p * math.cos(third)
+    smallest = 2.0 * p * math.cos(third + 2.0 * math.pi / 3.0)
+    F[o + R_LINE] = min((mean + largest) / total, 1.0)
+    F[o + R_PLANE] = min(1.0 - (mean + smallest) / total, 1.0)
+    # The direction stands square to the rows of what is left: the cross product of the two that part most.
+    a, b, c = a - largest, b - largest, c - largest
+    ux, uy, uz = xy * yz - xz * b, xz * xy - a * yz, a * b - xy * xy
+    vx, vy, vz = xy * c - xz * yz, xz * xz - a * c, a * yz - xy * xz
+    wx, wy, wz = b * c - yz * yz, yz * xz - xy * c, xy * yz - b * xz
+    u, v, w = ux * ux + uy * uy + uz * uz, vx * vx + vy * vy + vz * vz, wx * wx + wy * wy + wz * wz
+    if v > u and v >= w:
+        ux, uy, uz, u = vx, vy, vz, v
+    elif w > u:
+        ux, uy, uz, u = wx, wy, wz, w
+    scale = 1.0 / math.sqrt(u) if u > 0.0 else 0.0
+    F[o + R_UX], F[o + R_UY], F[o + R_UZ] = scale * ux, scale * uy, scale * uz
 
 
 @jit
 def _turned(F, N, o, count):
-    """Set the row's angle between gravity before and the mean of the newest `count` blocks."""
+    """Set what is left of a movement: gravity before it against the mean of the newest `count` blocks."""
     x, y, z = _gravity(F, N, 0, count)
+    left = (x - F[o + R_GX]) ** 2 + (y - F[o + R_GY]) ** 2 + (z - F[o + R_GZ]) ** 2
+    F[o + R_NET] = math.sqrt(left) / F[o + R_PEAK]
     F[o + R_ANGLE] = rest.angle(F[o + R_GX], F[o + R_GY], F[o + R_GZ], x, y, z)
 
 
@@ -581,28 +852,54 @@ def _finalise(F, N):
     F[o + R_AFTER] = min((N[I_BUSY_SUM] - F[o + R_MARK]) / N[I_FINAL], 1.0)
     if N[I_OPEN]:
         F[o + R_FOLLOW] = max(F[o + R_FOLLOW], math.log(F[S_MAX]) - F[o + R_NOISE] - F[o + R_PROMINENCE])
+        F[o + R_NEXT] = min(F[o + R_NEXT], (_onset(F, N) - F[o + R_END]) / F[P_RATE])
     F[o + R_REVISION] = 1
+    if F[o + R_TRAIL] > 0.0:
+        F[o + R_TAIL] = math.log(F[o + R_TRAIL] / F[o + R_TAILED]) - F[o + R_NOISE] - F[o + R_PROMINENCE]
+    # When this event closed, a long one before it may not yet have been final.
+    labels.link(F, N, o)
     labels.judge(F, o)
     _emit(F, N, o)
     slot = SERIES + ROW * (N[I_SERIES_N] % SERIES_ROWS)
     for k in range(ROW):
         F[slot + k] = F[o + k]
     N[I_SERIES_N] += 1
-    if F[o + R_CHAIN] >= labels.SERIES_LENGTH:
-        _revise(F, N, slot)
+    _revise(F, N, slot)
 
 
 @jit
 def _revise(F, N, slot):
-    """Judge again the first members of the series that the row at `slot` has shown to be one."""
+    """Judge anew what the final event at `slot` has shown in another light.
+
+    The one before it that it is most like has a likeness after it; the first members of a series are members.
+    """
+    partner = int(F[slot + R_PARTNER])
+    if partner >= 0 and partner > N[I_SERIES_N] - 1 - SERIES_ROWS:
+        p = SERIES + ROW * (partner % SERIES_ROWS)
+        if F[slot + R_LIKE] > F[p + R_LIKE_LATER]:
+            F[p + R_LIKE_LATER] = F[slot + R_LIKE]
+            _judge_anew(F, N, p)
+    if F[slot + R_CHAIN] < labels.SERIES_LENGTH:
+        return
     while F[slot + R_LINK] >= 0.0 and F[slot + R_LINK] > N[I_SERIES_N] - 1 - SERIES_ROWS:
         slot = SERIES + ROW * (int(F[slot + R_LINK]) % SERIES_ROWS)
         if F[slot + R_CHAIN] >= labels.SERIES_LENGTH:
             return
         F[slot + R_CHAIN] = labels.SERIES_LENGTH
+        _judge_anew(F, N, slot)
+
+
+@jit
+def _judge_anew(F, N, slot):
+    """Judge a final row again and bring it out where its label, or clearly its score, is another now."""
+    label, score = F[slot + R_LABEL], F[slot + R_SCORE]
+    labels.judge(F, slot)
+    if F[slot + R_LABEL] != label or abs(F[slot + R_SCORE] - score) > NOTABLE:
         F[slot + R_REVISION] += 1.0
-        labels.judge(F, slot)
         _emit(F, N, slot)
+    else:
+        # So that many small changes are told when together they are worth it.
+        F[slot + R_SCORE] = score
 
 
 @jit

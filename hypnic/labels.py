@@ -3,43 +3,84 @@
 from __future__ import annotations
 
 import math
+from typing import Final
 
 from hypnic.jit import jit
 from hypnic.layout import *
 from hypnic.model import FLOOR
-from hypnic.rest import ONSET, SETTLING
+from hypnic.rest import ONSET, RESTLESS, SETTLING
 
 __all__ = ["SERIES_LENGTH", "judge", "link"]
 
 HYPNIC_JERK, ISOLATED_JERK, PLM, RHYTHMIC, POSTURE_SHIFT, MOVEMENT, IMPACT, SENSOR_ARTIFACT = range(8)
 
-SERIES_LENGTH = 4
+SERIES_LENGTH: Final = 4
 """Movements that make a series (WASM 2016, AASM)."""
 
-ALIKE_PEAK, ALIKE_T90 = 0.9, 1.2
-"""How far (ln) the peaks and spans of two movements of one series may be apart (simulated, assumed)."""
+ALIKE: Final = -6.0
+"""Least likeness of two movements of one series: some 1.4 of the spreads below in each of three (simulated)."""
+
+SPREAD_PEAK: Final = 0.6
+SPREAD_T90: Final = 0.6
+SPREAD_ANGLE: Final = 0.3
+"""How far peaks (ln), spans (ln) and main directions (rad) of movements of one series lie apart (simulated)."""
+
+
+ON_AXIS: Final = 0.9995
+ON_LINE: Final = 0.98
+"""Share of one axis in the main direction (within 1.8 degrees), and of that direction in the energy, of a spike."""
+
+
+AT_MOST: Final = 0.5
+"""Most that is left of the score of what cannot be a jerk, as a part of the least score of one."""
+
+STRANGER: Final = 0.5
+STRANGERS: Final = 1
+"""Movements unlike a member, of at least so much of its peak, that may come between it and the one before: a series
+is a row of movements, not a choice from many (WASM 2016 ends it at the first; one is forgiven here, simulated)."""
+
+
+@jit
+def likeness(F, o, p):
+    """Return how like the movements at `o` and `p` are, 0 for the same, less for others."""
+    peak = math.log(F[o + R_PEAK] / F[p + R_PEAK]) / SPREAD_PEAK
+    span = math.log(F[o + R_T90] / F[p + R_T90]) / SPREAD_T90
+    along = F[o + R_UX] * F[p + R_UX] + F[o + R_UY] * F[p + R_UY] + F[o + R_UZ] * F[p + R_UZ]
+    turn = math.acos(min(abs(along), 1.0)) / SPREAD_ANGLE
+    return max(-(peak * peak + span * span + turn * turn), UNLIKE)
 
 
 @jit
 def link(F, N, o):
-    """Set the chain that the event at `o` continues: similar events, each 10 to 90 s after the one before."""
+    """Compare the event at `o` with those at the interval of a series before it, and set the chain it continues."""
     chain = 1.0
-    before = -1
+    before = partner = -1
+    closest = UNLIKE
+    strangers = 0
     newest = N[I_SERIES_N] - 1
     for number in range(newest, max(newest - SERIES_ROWS, -1), -1):
         p = SERIES + ROW * (number % SERIES_ROWS)
         interval = (F[o + R_ONSET] - F[p + R_ONSET]) / F[P_RATE]
         if interval > F[P_PLM_HIGH]:
             break
+        like = likeness(F, o, p)
+        if like <= ALIKE and F[p + R_PEAK] > STRANGER * F[o + R_PEAK]:
+            strangers += 1
+            if strangers > STRANGERS:
+                break
         if interval < F[P_PLM_LOW]:
             continue
-        louder = abs(math.log(F[o + R_PEAK] / F[p + R_PEAK]))
-        longer = abs(math.log(F[o + R_T90] / F[p + R_T90]))
-        if louder < ALIKE_PEAK and longer < ALIKE_T90 and F[p + R_CHAIN] + 1.0 > chain:
+        if like > closest:
+            closest = like
+            partner = number
+        if like > ALIKE and F[p + R_CHAIN] + 1.0 > chain:
             chain = F[p + R_CHAIN] + 1.0
             before = number
     F[o + R_CHAIN] = chain
     F[o + R_LINK] = before
+    F[o + R_LIKE] = closest
+    F[o + R_LIKE_LATER] = UNLIKE
+    F[o + R_PARTNER] = partner
 
 
 @jit
@@ -94,14 +135,20 @@ def _standard(F, curve, o):
 def judge(F, o):
     """Set the label and score of the row at `o`."""
     t90, hf, bursts = F[o + R_T90], F[o + R_HF], F[o + R_BURSTS]
-    duration = (F[o + R_END] - F[o + R_ONSET]) / F[P_RATE]
     score = jerk_score(F, o)
+    restless = F[o + R_STIR] > RESTLESS * F[P_WAKING]
+    if t90 > F[P_JERK_T90] or restless:
+        # What the model was fitted to hardly reaches here: what a jerk is decides, not what it makes of the rest.
+        score = min(score, AT_MOST * F[P_JERK_SCORE])
     F[o + R_SCORE] = score
     if score >= F[P_JERK_SCORE]:
         F[o + R_LABEL] = HYPNIC_JERK if F[o + R_REST] in (SETTLING, ONSET) else ISOLATED_JERK
     elif t90 < F[P_IMPACT_T90] or hf > F[P_IMPACT_HF]:
-        F[o + R_LABEL] = IMPACT
-    elif F[o + R_CHAIN] >= SERIES_LENGTH and 0.5 <= duration <= 10.0:
+        # A spike of the sensor stands on one of its axes alone; what is felt comes from any direction.
+        axis = max(abs(F[o + R_UX]), abs(F[o + R_UY]), abs(F[o + R_UZ]))
+        F[o + R_LABEL] = SENSOR_ARTIFACT if axis > ON_AXIS and F[o + R_LINE] > ON_LINE else IMPACT
+    elif F[o + R_CHAIN] >= SERIES_LENGTH and 0.5 <= F[o + R_LENGTH] <= 10.0 and not restless:
+        # Among the many movements of one who is awake, four that look like a series are chance.
         F[o + R_LABEL] = PLM
     elif bursts >= SERIES_LENGTH and F[o + R_RHYTHM] < F[P_RHYTHM]:
         F[o + R_LABEL] = RHYTHMIC

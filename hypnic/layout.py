@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Final
 
-LAYOUT_VERSION: Final = 1
+LAYOUT_VERSION: Final = 2
 """Written into saved state: another version cannot be restored."""
 
 LANES: Final = 4
@@ -39,8 +39,10 @@ LANES: Final = 4
     R_T50,  # s, span of the middle 50 % of the band energy
     R_CENTRE,  # s, from onset to the centre of the band energy
     R_BUSY,  # share of the last minute spent in events, at the onset
+    R_STIR,  # s, decaying sum of movement before it
     R_AFTER,  # share of the time until the final row spent in events
     R_FOLLOW,  # ln, energy of the largest event until the final row, over that of this one
+    R_NEXT,  # s, from the end to the onset of the next event, at most the time until the final row
     R_BURSTS,  # rises of the band energy inside the event
     R_NOISE,  # ln of the background band energy at the onset
     R_CUT,  # 1 where a gap or the end of the data cut the event short
@@ -51,13 +53,38 @@ LANES: Final = 4
     R_CHAIN,  # length of the chain of similar events at intervals of a PLM series that ends here
     R_LINK,  # number, among all final events, of the one before it in the chain, -1 for none
     R_MARK,  # bookkeeping of busy time at the end
+    R_LENGTH,  # s
+    R_NET,  # change of gravity over peak: what the movement leaves behind
+    R_BASE,  # energy of 0.4 to 1.5 Hz over band energy, means over the event
+    R_BELOW3,  # share of the band energy below 3 Hz
+    R_BELOW6,  # share of the band energy below 6 Hz
+    R_E1,  # share of the band energy from 0 to 0.1 s after its first twentieth
+    R_E2,  # 0.1 to 0.2 s
+    R_E3,  # 0.2 to 0.35 s
+    R_E4,  # 0.35 to 0.5 s
+    R_E5,  # 0.5 to 0.75 s
+    R_E6,  # 0.75 to 1.1 s
+    R_BEFORE,  # ln, mean band energy from 1.5 to 0.3 s before the onset over the largest of the event
+    R_TAIL,  # ln, mean band energy of up to 1.5 s after the end over the largest of the event
+    R_TRAIL,  # bookkeeping: sum and number of blocks
+    R_TAILED,
+    R_PLANE,  # share of the band energy in the plane of its two main directions, 2/3 to 1
+    R_UX,  # main direction of the band acceleration
+    R_UY,
+    R_UZ,
+    R_LIKE,  # likeness to the most similar event at the interval of a series before, 0 for the same
+    R_LIKE_LATER,  # and after
+    R_PARTNER,  # number, among all final events, of that event before, -1 for none
     ROW,
-) = range(36)
+) = range(60)
+
+UNLIKE: Final = -20.0
+"""Likeness where there is nothing to compare with; none is less."""
 
 NOTHING_FOLLOWED: Final = -10.0
 """Energy (ln, relative to the event) of what followed where nothing did."""
 
-OUT_ROWS: Final = 192
+OUT_ROWS: Final = 256
 OUT_FULL: Final = 64
 """Rows that fit, and at how many the kernel stops to hand them over: one sample can bring the difference."""
 
@@ -71,7 +98,7 @@ ENERGY_BINS: Final = 128
 """Bins of the energy of an open event over time; their width doubles when they are full."""
 
 GRAVITY_BLOCKS: Final = 64
-"""Blocks of mean acceleration that are kept."""
+"""Blocks of mean acceleration and mean band energy that are kept."""
 
 HISTOGRAM_BINS: Final = 800
 HISTOGRAM_LOW: Final = -30.0
@@ -102,6 +129,7 @@ HISTOGRAM_STEP: Final = 0.05
     P_WAKING,  # s
     P_WAKING_KEEP,  # per block
     P_JERK_SCORE,
+    P_JERK_T90,  # s
     P_IMPACT_T90,  # s
     P_IMPACT_HF,
     P_RHYTHM,
@@ -110,21 +138,60 @@ HISTOGRAM_STEP: Final = 0.05
     P_BUSY,  # weight per block
     P_HAS_HF,
     P_BLOCK,  # s
+    P_WHITEN,
+    P_SIDEWAYS,  # weight of energy across gravity
+    P_SPREAD,  # weight of the newest block in the spread of the background
     P_COUNT,
-) = range(31)
+) = range(35)
 
 FILTERS: Final = P_COUNT
-"""Coefficients b0, b1, b2, a1, a2 of high-pass, low-pass, the high band, and the blocks' own high-pass."""
+"""Coefficients b0, b1, b2, a1, a2 of high-pass, low-pass, the high band, the blocks' own high-pass and low-pass, and
+the low-passes at 3 and 6 Hz of an open event."""
+
+FILTER_NUMBERS: Final = 35
 
 # State of the filters, LANES wide each.
-(Z_HIGH1, Z_HIGH2, Z_LOW1, Z_LOW2, Z_HF1, Z_HF2, Z_SLOW1, Z_SLOW2, Z_STEP, Z_BLOCK, Z_LAST) = range(
-    FILTERS + 20, FILTERS + 20 + 11 * LANES, LANES
-)
+(
+    Z_HIGH1,
+    Z_HIGH2,
+    Z_LOW1,
+    Z_LOW2,
+    Z_HF1,
+    Z_HF2,
+    Z_SLOW1,
+    Z_SLOW2,
+    Z_BASE1,
+    Z_BASE2,
+    Z_THREE1,
+    Z_THREE2,
+    Z_SIX1,
+    Z_SIX2,
+    Z_STEP,
+    Z_BLOCK,
+    Z_LAST,
+) = range(FILTERS + FILTER_NUMBERS, FILTERS + FILTER_NUMBERS + 17 * LANES, LANES)
 SCALARS: Final = Z_LAST + LANES
 
 (
     S_SMOOTH1,
-    S_ENERGY,
+    S_ENERGY,  # of the band, weighted by direction
+    S_PLAIN1,
+    S_PLAIN,  # of the band
+    S_FLOOR,  # plain energy that opens an event
+    S_WXX,  # weights of the products of the axes
+    S_WYY,
+    S_WZZ,
+    S_WXY,
+    S_WXZ,
+    S_WYZ,
+    S_BXX,  # background: mean products of the axes
+    S_BYY,
+    S_BZZ,
+    S_BXY,
+    S_BXZ,
+    S_BYZ,
+    S_BHF,  # and of the high band's energy, and of the differences'
+    S_BDIFF,
     S_ON,  # energy that opens an event
     S_OFF,  # energy below which one dies away
     S_NOISE,  # ln of the background
@@ -134,7 +201,6 @@ SCALARS: Final = Z_LAST + LANES
     S_BUSY,  # share of the last minute spent in events
     S_MAX,  # event: largest smoothed energy
     S_PEAK,  # event: largest energy of one sample
-    S_SUM,  # event: energy
     S_HF,  # event: energy of the high band
     S_DIFF,  # event: energy of the differences
     S_XX,
@@ -145,6 +211,10 @@ SCALARS: Final = Z_LAST + LANES
     S_YZ,
     S_SLOW,  # event: largest deviation of a block from gravity before, squared
     S_LOW,  # event: largest deviation of a block within 0.4 Hz and the band, squared
+    S_BASE,  # event: sum over blocks of the energy of 0.4 to 1.5 Hz
+    S_BEFORE,  # event: mean band energy before it
+    S_BELOW3,  # event: energy below 3 and 6 Hz
+    S_BELOW6,
     S_BURST_SUM,  # event: sum of the times between bursts, samples
     S_BURST_SQUARES,
     S_VALLEY,  # event: lowest energy since the last burst
@@ -154,23 +224,34 @@ SCALARS: Final = Z_LAST + LANES
     S_GY,
     S_GZ,
     S_EVBUSY,
+    S_EVSTIR,
     S_MOVED,  # rest: decaying sum of movement, s
+    S_STIR,  # rest: the same, which no settling cuts
     S_PX,  # rest: posture of the last epoch
     S_PY,
     S_PZ,
     S_EX,  # rest: sum of the current epoch
     S_EY,
     S_EZ,
+    S_ESQUARES,  # rest: and of its squares, and of the squared differences of neighbours
+    S_EDIFF,
+    S_BX,  # rest: the last block's mean
+    S_BY,
+    S_BZ,
+    S_BARE,  # rest: share of the last minutes' epochs that are bare noise
     SCALARS_END,
-) = range(SCALARS, SCALARS + 39)
+) = range(SCALARS, SCALARS + 67)
 
 BINS: Final = SCALARS_END
-GRAVITY: Final = BINS + ENERGY_BINS
-OUT: Final = GRAVITY + 3 * GRAVITY_BLOCKS
+COURSE: Final = BINS + ENERGY_BINS
+"""The same, less the background: written while a row is."""
+
+GRAVITY: Final = COURSE + ENERGY_BINS
+OUT: Final = GRAVITY + LANES * GRAVITY_BLOCKS
 PENDING: Final = OUT + OUT_ROWS * ROW
 SERIES: Final = PENDING + PENDING_ROWS * ROW
 MODEL: Final = SERIES + SERIES_ROWS * ROW
-CURVES: Final = 16
+CURVES: Final = 40
 KNOTS: Final = 8
 CURVE: Final = 6 + 2 * KNOTS
 """One curve of the model: column, whether its logarithm is taken, number of knots, value where missing, middle,
@@ -212,6 +293,8 @@ RING: Final = MODEL + MODEL_SIZE
     I_FINAL,
     I_BRIDGE,
     I_BLANK,
+    I_SPREAD_N,  # blocks that the spread of the background has seen
+    I_SPREAD_DUE,  # blocks until the weights are made anew
     I_QUIET_FROM,  # sample after a break from which events may open
     I_STUCK_RUN,
     I_STUCK_LIMIT,
@@ -224,6 +307,9 @@ RING: Final = MODEL + MODEL_SIZE
     I_BIN_WIDTH,
     I_BIN,
     I_BIN_FILL,
+    I_BASE_N,  # event: blocks
+    I_SAID,  # event: its provisional row is out
+    I_EARLY,
     I_BURSTS,
     I_BURST_AT,
     I_RISING,
@@ -243,9 +329,12 @@ RING: Final = MODEL + MODEL_SIZE
     I_EPOCH_FILL,
     I_EPOCH,
     I_HAS_POSTURE,
+    I_BARE_N,  # epochs that the running means have seen
+    I_REST_BEFORE,  # the state before off
+    I_HELD,  # off because the samples are held
     I_TURNS,  # changes of rest not yet handed over
     I_SCALARS,
-) = range(63)
+) = range(71)
 
 TURN_ROWS: Final = 64
 TURN_FULL: Final = 32

@@ -90,6 +90,28 @@ class Settings:
         3.5, "ln", "drop from its peak energy that also ends an event", "ring of the filters (S)", 1.0, 20.0
     )
     hang: float = _setting(0.3, "s", "time below the off level that ends an event", "S", 0.05, 5.0)
+    early: float = _setting(
+        0.15, "s", "time below the off level until the provisional row", "it may yet go on", 0.02, 5.0
+    )
+    whiten: float = _setting(
+        0.0,
+        "",
+        "part of the mean background added on every axis before directions are weighed by it; 0 weighs them alike",
+        "a heartbeat shakes a bed along one line (S)",
+        0.0,
+        1.0,
+    )
+    sideways: float = _setting(
+        1.0,
+        "",
+        "weight of energy across gravity, where directions are weighed",
+        "beds move up and down (S)",
+        0.05,
+        1.0,
+    )
+    spread: float = _setting(
+        20.0, "s", "time constant of the background that directions are weighed by", "S", 2.0, 120.0
+    )
     rearm: float = _setting(
         1.5, "ln", "rise from the lowest energy since the last event that opens the next", "S", 0.1, 10.0
     )
@@ -149,16 +171,24 @@ class Settings:
         7200.0,
     )
     waking: float = _setting(
-        16.0,
+        10.0,
         "s",
         "decaying sum of movement that means awake",
         "longer than one turn in sleep (S)",
         1.0,
         600.0,
     )
-    waking_decay: float = _setting(240.0, "s", "time constant of that sum", "S", 10.0, 3600.0)
+    waking_decay: float = _setting(180.0, "s", "time constant of that sum", "S", 10.0, 3600.0)
     jerk_score: float = _setting(
         0.45, "", "score from which an event is labelled a jerk", "best F1 (S)", 0.0, 1.0
+    )
+    jerk_t90: float = _setting(
+        1.0,
+        "s",
+        "an event longer than this is no jerk",
+        "EMG burst of 75-250 ms and ring: 0.2-0.6 s (S)",
+        0.2,
+        10.0,
     )
     impact_t90: float = _setting(0.14, "s", "an event shorter than this is an impact", "taps (S)", 0.0, 1.0)
     impact_hf: float = _setting(
@@ -263,6 +293,16 @@ class Settings:
 PRESETS: Final[dict[str, dict[str, float]]] = {
     "wrist-1": {},
     # A mattress shows a hundredth of what a wrist does, and has no arm whose angle could change.
-    "mattress-1": {"floor_g": 0.001, "posture_angle": 1.0, "rest_angle": 180.0, "waking": 20.0},
+    "mattress-1": {
+        "floor_g": 0.001,
+        "posture_angle": 1.0,
+        "rest_angle": 180.0,
+        "waking": 6.0,
+        "waking_decay": 90.0,
+        "whiten": 0.02,
+        "sideways": 0.4,
+        "on_min": 1.4,
+        "on_over": 1.0,
+    },
 }
 """What each preset changes from the defaults above."""

@@ -21,6 +21,15 @@ def quiet(seconds: float, rate: float, seed: int = 0, sigma: float = 0.001) -> S
     return (np.random.default_rng(seed).normal(0.0, sigma, (n, 3)) + POSTURE).astype(np.float32)
 
 
+def breathing(
+    seconds: float, rate: float, seed: int = 0, sigma: float = 0.001, tilt: float = 0.01
+) -> Samples:
+    """The same on somebody who breathes: a tilt of `tilt` g, 15 times a minute."""
+    xyz = quiet(seconds, rate, seed, sigma)
+    breath = tilt * np.sin(2 * np.pi * 0.25 * np.arange(len(xyz)) / rate)
+    return (xyz + np.outer(breath, (0.9, -0.4, 0.1))).astype(np.float32)
+
+
 def add_jerk(
     xyz: Samples, at: int, rate: float, peak: float = 0.4, decay: float = 0.1, hz: float = 4.0
 ) -> None:

@@ -66,7 +66,7 @@ def test_columns_are_those_of_the_design():
         "impact",
         "sensor_artifact",
     )
-    assert RESTS == ("awake", "settling", "onset", "still")
+    assert RESTS == ("awake", "settling", "onset", "still", "off")
     assert all(len(label) <= 16 for label in LABELS)
 
 

@@ -25,6 +25,10 @@ JERK = 1500
 """Sample of the jerk of `jerk_night`."""
 
 
+EVERY = Settings.from_dict({"jerk_score": 0.0})
+"""Every event is called a jerk, whatever the model has been fitted to."""
+
+
 def jerk_night(ratio: float, lead: int, hz: float = 4.0, decay: float = 0.1) -> tuple[Samples, Samples]:
     """20 s with one jerk of 0.2 g, which a reference feels `ratio` times as strongly, `lead` samples earlier."""
     xyz, other = quiet(20, RATE, seed=1), quiet(20, RATE, seed=2)
@@ -54,8 +58,10 @@ def pushed(detector: Detector, *chunks: tuple[Samples, Samples | None]) -> np.nd
     return np.concatenate([*rows, detector.flush_rows()])
 
 
-def whole(xyz: Samples, other: Samples | None = None, place: str = "bed") -> np.ndarray:
-    return pushed(Detector(RATE, reference=place), (xyz, other))
+def whole(
+    xyz: Samples, other: Samples | None = None, place: str = "bed", settings: Settings | None = None
+) -> np.ndarray:
+    return pushed(Detector(RATE, settings=settings, reference=place), (xyz, other))
 
 
 def labels(rows: np.ndarray) -> set[str]:
@@ -74,8 +80,8 @@ def others(rows: np.ndarray) -> bytes:
 
 def test_a_jerk_that_the_bed_feels_less_and_later_stays_one():
     xyz, other = jerk_night(0.3, -3)
-    rows = whole(xyz, other)
-    assert rows.tobytes() == pushed(Detector(RATE), (xyz, None)).tobytes()
+    rows = whole(xyz, other, settings=EVERY)
+    assert rows.tobytes() == pushed(Detector(RATE, settings=EVERY), (xyz, None)).tobytes()
     assert labels(rows) <= set(JERKS)
     assert len(rows) == 2
 
@@ -99,7 +105,7 @@ def test_what_is_short_besides_is_an_impact():
 
 
 def test_a_limb_may_begin_and_be_as_strong():
-    assert labels(whole(*jerk_night(1.5, 3), "limb")) <= set(JERKS)
+    assert labels(whole(*jerk_night(1.5, 3), "limb", EVERY)) <= set(JERKS)
     assert labels(whole(*jerk_night(3.0, -3), "limb")) == {"movement"}
 
 
@@ -116,7 +122,7 @@ def test_a_limb_takes_back_jerks_alone():
 def test_faint_noise_of_the_reference_says_nothing():
     xyz, other = jerk_night(0.0, 0)
     other += np.random.default_rng(3).normal(0, 0.05, other.shape).astype(np.float32)
-    assert labels(whole(xyz, other)) <= set(JERKS)
+    assert labels(whole(xyz, other, settings=EVERY)) <= set(JERKS)
 
 
 def test_every_row_of_an_event_keeps_to_the_first():
@@ -124,7 +130,7 @@ def test_every_row_of_an_event_keeps_to_the_first():
     xyz, other = jerk_night(0.3, -3)
     first = int(pushed(Detector(RATE), (xyz, None))[0, at.R_EMITTED])
     other[first:] += np.float32(5.0) * np.sin(np.arange(len(other) - first) / 4)[:, np.newaxis].astype("f4")
-    assert labels(whole(xyz, other)) <= set(JERKS)
+    assert labels(whole(xyz, other, settings=EVERY)) <= set(JERKS)
 
 
 def test_rest_does_not_depend_on_it():
@@ -217,7 +223,7 @@ def test_a_reference_that_turns_while_unknown_makes_nothing():
     xyz, other = jerk_night(0.0, 0)
     other[1300:1350] = np.nan
     other[1350:] += np.float32(1.0)
-    assert labels(whole(xyz, other)) <= set(JERKS)
+    assert labels(whole(xyz, other, settings=EVERY)) <= set(JERKS)
 
 
 def test_a_detector_starts_over():
@@ -228,7 +234,7 @@ def test_a_detector_starts_over():
 
 
 def test_after_the_end_of_a_segment_the_filters_begin_anew():
-    detector = Detector(RATE, reference=True)
+    detector = Detector(RATE, settings=EVERY, reference=True)
     detector.push_rows(*jerk_night(3.0, 2))
     detector.flush_rows()
     xyz, other = jerk_night(0.3, -3)
@@ -351,7 +357,7 @@ def test_state_of_another_layout_is_refused(monkeypatch):
 
 @pytest.mark.parametrize(("placement", "least"), [("partner", 0.9), ("frame", 0.5)])
 def test_a_simulated_partner_is_told_from_the_sleeper(placement, least):
-    sleeper = Sleeper("mattress", 4, 50, 10, sensor="LSM6DSOX", faults=False, reference=placement)
+    sleeper = Sleeper("mattress", 4, 50, 3, sensor="LSM6DSOX", faults=False, reference=placement)
     plain, found = detect(sleeper), detect(sleeper, reference=sleeper.reference)
     assert others_of(plain) == others_of(found)
     spoken = found["score"] < plain["score"]

@@ -475,7 +475,9 @@ def test_an_idle_logger_holds_still_and_wakes_by_movement() -> None:
         assert not inside.any()
     hidden = sleeper.truth[sleeper.truth["visible"] < 0.5]
     assert len(hidden)
-    assert (hidden["peak_g"] < 0.04).all()
+    # The logger notices a movement within some tenths of a second: a knock or a jerk may be over by then.
+    lasting = hidden[hidden["duration"] > 0.5]
+    assert (lasting["peak_g"] < 0.04).all()
 
 
 def test_without_faults_nothing_is_lost(clean: Sleeper) -> None:
@@ -631,7 +633,8 @@ def test_the_truth_of_a_reference_is_where_its_signal_moves() -> None:
     assert (np.diff(truth["onset"]) >= 0).all()
     alone = set(np.round(truth["peak_g"], 9)) - set(np.round(sleeper.truth["peak_g"], 9))
     assert alone
-    strong = truth[(truth["peak_g"] > 0.03) & (truth["kind"] != "phone")]
+    # A phone and a floor ring above the band.
+    strong = truth[(truth["peak_g"] > 0.03) & np.isin(truth["kind"], ("phone", "door"), invert=True)]
     assert len(strong) > 5
     for row in strong:
         peak = _band_peak(xyz, 100, row["onset"], min(row["duration"], 5.0))

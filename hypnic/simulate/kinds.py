@@ -181,7 +181,7 @@ def _myoclonus(stage: Stage) -> Motion:
 
 
 def _startle(stage: Stage) -> Motion:
-    # Several times as long a drive as a jerk's.
+    # Several times as long a drive as a jerk's: the body follows the blink.
     return _twitch(stage, 0.6 * stage.spec.length, stage.draws.between(2, 3))
 
 
@@ -201,8 +201,10 @@ def _strokes(draws: Draws, length: float, pattern: str) -> list[tuple[float, flo
     count = draws.between(1, 2) if pattern == "brief" else 1 + int(rng.poisson(length / 0.7))
     out: list[tuple[float, float, float]] = []
     for number in range(count):
-        part = min(draws("movement.stroke"), length)
-        start = float(rng.uniform(0.0, length - part)) if number else 0.0
+        # A movement fills its length: what is over sooner is a twitch, not a movement (0.5 s at least, WASM 2016).
+        part = length if count == 1 else min(draws("movement.stroke"), length)
+        latest = length - part
+        start = 0.0 if number == 0 else latest if number == count - 1 else float(rng.uniform(0.0, latest))
         # Half of the submovements go back where the one before came from.
         back = bool(out) and draws.chance(0.5)
         sign = -math.copysign(1.0, out[-1][2]) if back else float(rng.choice([-1.0, 1.0]))

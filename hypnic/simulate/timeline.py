@@ -119,19 +119,27 @@ class _Planner:
 
     def movement(self, onset: float, awake: bool) -> Spec:
         """Draw an ordinary movement."""
-        shares = (0.2, 0.55, 0.1, 0.05, 0.1) if awake else (0.3, 0.58, 0.05, 0.07, 0.0)
-        kind = str(self.rng.choice(["brief", "limb", "scratch", "startle", "turn"], p=shares))
+        shares = (0.2, 0.6, 0.1, 0.1) if awake else (0.3, 0.65, 0.05, 0.0)
+        kind = str(self.rng.choice(["brief", "limb", "scratch", "turn"], p=shares))
         if kind == "turn":
             return self.turn(onset)
         if kind == "brief":
             length = self.draws("movement.brief")
-        elif kind == "startle":
-            length = self.draws("startle.length")
         elif self.draws.chance(0.15):
             length = self.draws("movement.long")
         else:
             length = self.draws("movement.limb")
         return Spec(onset, kind, length, self.peak("movement"))
+
+    def startle(self, onset: float) -> None:
+        """Plan the start of a sleeper whom something from outside wakes: a reflex has a stimulus."""
+        spec = Spec(
+            onset + self.draws("startle.delay"),
+            "startle",
+            self.draws("startle.length"),
+            self.peak("movement"),
+        )
+        self.add(spec)
 
     def turn(self, onset: float) -> Spec:
         """Draw a turn."""
@@ -394,7 +402,13 @@ def plan(draws: Draws, site: Site, seconds: float, jerks: int | None) -> tuple[N
                 p.try_add(_partner(draws, when, reach))
     for what in ("tap", "door", "phone"):
         for when in p.poisson(Span(0.0, seconds, "night"), p.trait(f"night.{what}_rate") / 3600):
-            p.try_add(Spec(when, what, 0.0, p.peak(what)))
+            spec = Spec(when, what, 0.0, p.peak(what))
+            if (
+                p.try_add(spec, after=3.0)
+                and draws.chance(0.25)
+                and any(s.start <= when < s.stop for s in in_bed)
+            ):
+                p.startle(when)
     modes = tuple((draws("bed.frequency"), draws("bed.damping")) for _ in range(draws.between(1, 3)))
     for number, (frequency, damping) in enumerate(modes):
         p.trait.values.update({f"bed.frequency.{number}": frequency, f"bed.damping.{number}": damping})
