@@ -554,7 +554,7 @@ def page(
     seeds = [seed for outcome in outcomes for seed in outcome.seeds]
     chosen = [choice for outcome in outcomes for choice in outcome.chosen.values()]
     return PAGE.format(
-        command=f"python benchmarks/accuracy.py{' --quick' if quick else ''}",
+        command=f"python benchmarks/accuracy.py{' --quick' if quick else ''} --nights {len(outcomes[0].seeds)}",
         version=hypnic.__version__,
         numpy=np.__version__,
         total=len(seeds),
