@@ -333,7 +333,7 @@ def _terms(
     shares: dict[str, float] = {}
     for pair, added in pairs.items():
         for name in pair.split(" x "):
-            shares[name] = shares.get(name, 0.0) + added / 2
+            shares[name] = shares.get(name, 0.0) + float(added) / 2
     for name in parts.keys() - pairs.keys():
         unit, meaning = WORDS.get(name, ("", ""))
         yield Term(name, float(row[FEATURES[name][0]]), unit, meaning, parts[name], shares.get(name, 0.0))
@@ -393,9 +393,10 @@ def rules(row: NDArray[np.float64], rate: float, s: Settings) -> Iterator[Rule]:
     stir, most = float(row[at.R_STIR]), RESTLESS * s.waking
     limit = AT_MOST * s.jerk_score
     beyond = t90 > s.jerk_t90 or stir > most
+    verdict = f"so its score is {limit:.2g} at most" if beyond else "both within"
     text = (
-        f"A jerk has t90 of at most {s.jerk_t90:g} s (jerk_t90) and one who has moved by at most {most:g} s (twice "
-        f"waking) of late, or its score is {limit:.2g} at most: here {t90:.2g} s, after {stir:.2g} s."
+        f"A jerk is short and comes at rest: t90 at most {s.jerk_t90:g} s (jerk_t90), and at most {most:g} s (twice "
+        f"waking) of movement in the minutes before. Here they are {t90:.2g} s and {stir:.2g} s, {verdict}."
     )
     yield Rule("limits", not beyond, "", text)
     jerk = score >= s.jerk_score

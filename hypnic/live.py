@@ -576,7 +576,9 @@ class EventFile:
             endings = ", ".join(f".{name}" for name in LINE_FORMATS)
             raise UsageError(f"{self._path}: rows are written as they come: give it one of {endings}")
         if self._path.is_file() and not overwrite:
-            raise DataError(f"{self._path}: the file exists already: choose another name or overwrite it")
+            raise DataError(
+                f"{self._path}: the file exists already: choose another name or overwrite it (--overwrite)"
+            )
         self._file = self._path.open("w", encoding="utf-8", newline="")
         self._write(Events().to_text(self._format))
 
@@ -632,7 +634,7 @@ class EventCommand:
         except ValueError as error:
             raise UsageError(f"command {command!r} cannot be split into words: {error}") from None
         if not self._words or shutil.which(self._words[0]) is None:
-            raise UsageError(f"command {command!r}: there is no such program")
+            raise UsageError(f"command {command!r}: there is no such program, or it is not executable")
         self.left_out = 0
         self._problem = ""
         self._queue: deque[np.void] = deque()

@@ -210,7 +210,7 @@ def test_detect_takes_settings_and_hours_of_any_recording(shell: Shell, tmp_path
 def test_what_cannot_be_scored_is_one_line(shell: Shell, tmp_path: Path):
     good = table(tmp_path / "good.csv", "1,1,hypnic_jerk")
     bad = table(tmp_path / "bad.csv", "1,1,x", head="start,stop,label")
-    refused(shell("score", good), 2, "1 paths", "TRUTH")
+    refused(shell("score", good), 2, "a TRUTH is missing", "TRUTH")
     refused(shell("score", good, tmp_path), 2, "a folder is scored against a folder")
     refused(shell("score", bad, good), 1, "bad.csv", "no column onset")
     refused(shell("score", good, tmp_path / "none.csv"), 1, "none.csv")

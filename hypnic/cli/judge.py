@@ -239,7 +239,9 @@ def _pairs(paths: list[Path], detect: bool) -> list[tuple[Path, Path]]:
     from hypnic.errors import UsageError
 
     if len(paths) % 2:
-        raise UsageError(f"{len(paths)} paths: give a TRUTH for each FOUND, in pairs, or two folders")
+        raise UsageError(
+            f"a TRUTH is missing: give one for each FOUND, in pairs, or two folders (got {len(paths)})"
+        )
     pairs: list[tuple[Path, Path]] = []
     for found, truth in zip(paths[::2], paths[1::2], strict=True):
         if found.is_dir() != truth.is_dir():

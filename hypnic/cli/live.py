@@ -10,7 +10,7 @@ import sys
 import threading
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, TextIO
+from typing import TYPE_CHECKING, Annotated, Any, Final, TextIO
 
 import typer
 
@@ -37,6 +37,9 @@ if TYPE_CHECKING:
     from hypnic.live import Session, Sink
 
 __all__ = ["ports", "replay", "stream"]
+
+FASTEST_SEEN: Final = 2.0
+"""Times the stated rate up to which a reader's clock follows a board (`firmware_bridge.stream`)."""
 
 COMPILING_AFTER = 3.0
 """Seconds of loading the detector after which to say why it takes so long."""
@@ -328,6 +331,11 @@ def _play_port(player: Any, name: str, fmt: str, link: Path | None) -> None:
 
     if not math.isfinite(player.speed):
         raise UsageError("--pty plays by the clock: give a finite --speed")
+    if player.speed > FASTEST_SEEN:
+        print(
+            f"hypnic: note: at {player.speed:g} times the speed the clock and the gaps of a reader are wrong",
+            file=sys.stderr,
+        )
     stopped: list[str] = []
 
     def stop(reason: str) -> None:

@@ -246,7 +246,9 @@ def simulate(
     )
     beside = output.with_name(f"{output.stem}.reference{output.suffix}")
     if reference and beside.exists() and not overwrite:
-        raise DataError(f"{beside}: the file exists already: choose another name or overwrite it")
+        raise DataError(
+            f"{beside}: the file exists already: choose another name or overwrite it (--overwrite)"
+        )
     write(output, sleeper, overwrite=overwrite)
     known = sum(str(label) in JERKS for label in sleeper.truth["label"])
     print(

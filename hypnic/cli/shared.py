@@ -172,4 +172,7 @@ def summary(found: Events) -> str:
     samples = found.meta["counts"]
     hours = samples["received"] / found.meta["rate"] / 3600
     lost = f"; {samples['missing']} samples lost" if samples["missing"] else ""
-    return f"{hours:.2f} h: {jerks} (candidates); {others or 'nothing else'}{lost}"
+    other = (
+        f"; compared with a reference on the {found.meta['reference']}" if "reference" in found.meta else ""
+    )
+    return f"{hours:.2f} h: {jerks} (candidates); {others or 'nothing else'}{lost}{other}"

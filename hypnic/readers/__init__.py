@@ -107,7 +107,8 @@ def open_recording(
     """
     file = Path(path)
     if not file.is_file():
-        raise DataError(f"{file}: there is no such file")
+        what = "this is a folder, name a file in it" if file.is_dir() else "there is no such file"
+        raise DataError(f"{file}: {what}")
     with file.open("rb") as handle:
         head = handle.read(HEAD)
     format = next((known for known in reversed(FORMATS.values()) if known.matches(file, head)), None)

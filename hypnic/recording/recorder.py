@@ -172,7 +172,7 @@ class Recorder:
             if self.path.exists():
                 if not overwrite:
                     raise DataError(
-                        f"{self.path}: the file exists already: choose another name or overwrite it"
+                        f"{self.path}: the file exists already: choose another name or overwrite it (--overwrite)"
                     )
                 self.path.unlink()
             self._file = _create(self.path)
