@@ -10,7 +10,7 @@ import micropython
 sys.path.insert(0, "/")
 import firmware
 
-with open("/scenario.json") as file:  # noqa: PTH123
+with open("/scenario.json") as file:  # noqa: PTH123  MicroPython has no pathlib
     SCENARIO = json.load(file)
 
 STEP_US = 500
@@ -163,7 +163,7 @@ class Machine:
     sensor = Sensor()
 
     @staticmethod
-    def I2C(number, sda, scl, freq):  # noqa: N802
+    def I2C(number, sda, scl, freq):  # noqa: N802  the name that the firmware imports
         """Return the bus."""
         return Machine.sensor
 

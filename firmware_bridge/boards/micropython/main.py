@@ -90,7 +90,7 @@ class MPU6050:
 
     addresses = (0x68, 0x69)
     who_am_i = 0x75
-    parts = {0x68: "MPU6050", 0x70: "MPU6500", 0x71: "MPU9250", 0x73: "MPU9255"}  # noqa: RUF012
+    parts = {0x68: "MPU6050", 0x70: "MPU6500", 0x71: "MPU9250", 0x73: "MPU9255"}  # noqa: RUF012  MicroPython has no typing
     data = 0x3B
     layout = ">hhh"
     _lowpass_dhz = (1840, 940, 440, 210, 100, 50)
@@ -135,7 +135,7 @@ class LSM6DS:
 
     addresses = (0x6A, 0x6B)
     who_am_i = 0x0F
-    parts = {0x6A: "LSM6DSL", 0x6C: "LSM6DSO"}  # noqa: RUF012
+    parts = {0x6A: "LSM6DSL", 0x6C: "LSM6DSO"}  # noqa: RUF012  MicroPython has no typing
     data = 0x28
     layout = "<hhh"
     _rates = (12_500, 26_000, 52_000, 104_000, 208_000, 416_000)
