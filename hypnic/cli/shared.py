@@ -57,7 +57,9 @@ app = typer.Typer(
 )
 
 SiteOption = Annotated[Site | None, typer.Option(help="Where the sensor was; by default as the file says.")]
-RateOption = Annotated[float | None, typer.Option(help="Sampling rate in Hz, in place of what the file says.")]
+RateOption = Annotated[
+    float | None, typer.Option(help="Sampling rate in Hz, in place of what the file says.")
+]
 DatasetOption = Annotated[str | None, typer.Option(help="HDF5: name of the data set.")]
 ScaleOption = Annotated[float | None, typer.Option(help="Units per number in the file.")]
 UnitsOption = Annotated[Units | None, typer.Option(help="What a number times the scale is in.")]
