@@ -9,7 +9,7 @@ import pytest
 import hypnic
 from firmware_bridge.simboard import SimulatedBoard, missing, write_waveform
 from hypnic.chunk import ArraySource
-from hypnic.live import Session
+from hypnic.live import Session, prepare
 from tests.played import restless
 
 pytestmark = pytest.mark.skipif(missing() is not None, reason=str(missing()))
@@ -20,6 +20,7 @@ def test_live_from_a_board_is_detect_on_the_file(tmp_path: Path, drop: float, fl
     rate, seconds = 100.0, 150.0
     write_waveform(tmp_path / "waveform", ArraySource(restless(seconds, rate), rate))
     night = tmp_path / "night.h5"
+    prepare()  # a board at twenty times the speed waits for no compiler
     with SimulatedBoard(tmp_path / "waveform", speed=20.0, drop=drop, flip=flip) as board:
         source = hypnic.open(f"serial:{board.port}", site="wrist", buffer=300.0)
         with source, Session(source, record=night, duration=seconds) as session:

@@ -37,7 +37,7 @@ from tests.played import Board, restless
 
 RATE = 100.0
 SAMPLE_BYTES = 18
-PATIENCE = 60.0
+PATIENCE = 200.0
 """Seconds within which anything that is waited for must have come."""
 
 
