@@ -37,13 +37,19 @@ from tests.played import Board, restless
 
 RATE = 100.0
 SAMPLE_BYTES = 18
-PATIENCE = 200.0
+PATIENCE = 100.0
 """Seconds within which anything that is waited for must have come."""
+
+
+def heed() -> None:
+    """Let signals do what they usually do: the tests may run under nohup, whose children ignore some."""
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, signal.SIG_DFL)
 
 
 def start(*words: object, **options: Any) -> subprocess.Popen[str]:
     """Start the command."""
-    settings = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, **options}
+    settings = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "preexec_fn": heed, **options}
     return subprocess.Popen([sys.executable, "-m", "hypnic", *map(str, words)], text=True, **settings)
 
 
