@@ -61,6 +61,7 @@ def end(process: subprocess.Popen[str], number: int | None = None) -> tuple[int,
         out, error = process.communicate(timeout=PATIENCE)
     except subprocess.TimeoutExpired:
         process.kill()
+        process.communicate()  # or its open pipes fail some other test
         raise
     return process.returncode, out or "", error or ""
 
