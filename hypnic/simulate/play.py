@@ -67,6 +67,7 @@ class Played:
 
     def _blocks(self) -> Iterator[tuple[NDArray[np.float32], NDArray[np.bool_]]]:
         """Yield the samples of block after block and which of them arrived."""
+        # The one thing that a simulated sensor must say for itself.
         raise NotImplementedError
 
     def chunks(self, size: int) -> Iterator[Chunk]:
