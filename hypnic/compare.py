@@ -10,7 +10,7 @@ from typing import Final
 
 import numpy as np
 
-from hypnic.jit import jit
+from hypnic.jit import jit_with_arrays
 
 __all__ = [
     "FIRST",
@@ -50,7 +50,7 @@ VERDICT: Final = 8
 """Events and what is said of them."""
 
 
-@jit
+@jit_with_arrays
 def take(F, N, filters, limits, xyz, reference):
     """Filter both sensors and put their energies into the ring."""
     h0, h1, h2, h3, h4 = filters[0], filters[1], filters[2], filters[3], filters[4]
@@ -104,7 +104,7 @@ def take(F, N, filters, limits, xyz, reference):
                 F[slot + 1 + k] = F[o + SMOOTHED + 1]
 
 
-@jit
+@jit_with_arrays
 def verdict(F, N, times, bounds, onset, end):
     """Return what the reference says of the event from sample `onset` to before sample `end`."""
     length = (F.shape[0] - RING) // LANES
@@ -146,7 +146,7 @@ def verdict(F, N, times, bounds, onset, end):
     return FIRST if times[6] < lead < times[7] else NOTHING
 
 
-@jit
+@jit_with_arrays
 def _background(F, N, times, onset, lane):
     """Return the middle value of a sensor's energy before the event, NaN where too little is known."""
     length = (F.shape[0] - RING) // LANES
@@ -166,7 +166,7 @@ def _background(F, N, times, onset, lane):
     return np.sort(values[:count])[count // 2]
 
 
-@jit
+@jit_with_arrays
 def _lead(here, there, times):
     """Return by how many samples the course of `there` comes before that of `here`.
 

@@ -14,22 +14,30 @@ from typing import Any
 
 from numba import njit
 
-__all__ = ["jit"]
+__all__ = ["jit", "jit_with_arrays"]
 
-_ROOMS = ("layout", "jit", "rest", "labels", "kernel", "compare")
+_ROOMS = ("layout", "jit", "lanes", "rest", "labels", "kernel", "compare")
 _STAMP = hashlib.sha256(
     b"".join(Path(__file__).with_name(f"{room}.py").read_bytes() for room in _ROOMS)
 ).hexdigest()
 
 
-def jit(function: Callable[..., Any]) -> Callable[..., Any]:
+def jit(function: Callable[..., Any], arrays: bool = False) -> Callable[..., Any]:
     """Compile `function` at its first call, or load it from the cache of an earlier process.
 
-    No ``fastmath``: it would break the tests for NaN and let results differ between machines.
+    No ``fastmath``: it would break the tests for NaN and let results differ between machines. Unless a function makes
+    `arrays` of its own, it does not count references to those that it is given: for small functions called in turn
+    that takes as long as all that they do.
     """
-    dispatcher: Callable[..., Any] = njit(cache=True, error_model="numpy")(function)
+    options: dict[str, Any] = {"cache": True, "error_model": "numpy", "_nrt": arrays}
+    dispatcher: Callable[..., Any] = njit(**options)(function)
     # With NUMBA_DISABLE_JIT the function comes back as it is, without a cache.
     index = getattr(getattr(dispatcher, "_cache", None), "_cache_file", None)
     if index is not None:
         index._source_stamp = _STAMP
     return dispatcher
+
+
+def jit_with_arrays(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Compile a function that makes arrays of its own, as `jit` does."""
+    return jit(function, arrays=True)

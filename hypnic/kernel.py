@@ -15,6 +15,7 @@ import math
 
 from hypnic import labels, rest
 from hypnic.jit import jit
+from hypnic.lanes import arranged, load, pack, part, same, store, wide, with_fourth, within
 from hypnic.layout import *
 
 __all__ = ["finish", "run"]
@@ -50,28 +51,20 @@ def run(F, N, xyz, start):
     int
         Row of `xyz` to go on from; the rows that came out are in the state.
     """
-    limit = F[P_MAX_G]
-    # Read once: every write to the state could, for all the compiler knows, be one to these.
-    h0, h1, h2, h3, h4 = F[FILTERS], F[FILTERS + 1], F[FILTERS + 2], F[FILTERS + 3], F[FILTERS + 4]
-    l0, l1, l2, l3, l4 = F[FILTERS + 5], F[FILTERS + 6], F[FILTERS + 7], F[FILTERS + 8], F[FILTERS + 9]
-    f0, f1, f2, f3, f4 = F[FILTERS + 10], F[FILTERS + 11], F[FILTERS + 12], F[FILTERS + 13], F[FILTERS + 14]
-    smooth = F[P_SMOOTH]
-    whiten = F[P_WHITEN] > 0.0
-    has_hf = F[P_HAS_HF] > 0.0
     flat_weight = 1.0 / (60.0 * F[P_RATE])
     mask = N[I_RING] - 1
     i = start
     n = xyz.shape[0]
     while i < n and N[I_OUT_N] < OUT_FULL and N[I_TURNS] < TURN_FULL:
-        x, y, z = float(xyz[i, 0]), float(xyz[i, 1]), float(xyz[i, 2])
-        i += 1
-        # Written so that NaN fails it too.
-        if not (abs(x) <= limit and abs(y) <= limit and abs(z) <= limit):
+        value = pack(xyz[i, 0], xyz[i, 1], xyz[i, 2])
+        if not within(value, F[P_MAX_G]):
+            i += 1
             N[I_INVALID] += 1
             N[I_GAP] += 1
             continue
-        if x == F[Z_LAST] and y == F[Z_LAST + 1] and z == F[Z_LAST + 2]:
+        if same(value, load(F, Z_LAST)):
             if _stuck(F, N, flat_weight):
+                i += 1
                 N[I_STUCK] += 1
                 N[I_GAP] += 1
                 continue
@@ -79,79 +72,168 @@ def run(F, N, xyz, start):
             F[S_FLAT] -= F[S_FLAT] * flat_weight
             N[I_STUCK_RUN] = 0
         if N[I_GAP] > 0:
-            _cross(F, N, x, y, z)
+            _cross(F, N, value)
         elif N[I_STARTED] == 0:
-            _restart(F, N, x, y, z)
-        N[I_RECEIVED] += 1
-        F[Z_LAST], F[Z_LAST + 1], F[Z_LAST + 2] = x, y, z
+            _restart(F, N, value)
 
-        ring = N[I_RING_POS]
-        energy = 0.0
-        high = 0.0
-        slot = RING + LANES * ring
-        for a in range(3):
-            value = F[Z_LAST + a]
-            u = h0 * value + F[Z_HIGH1 + a]
-            F[Z_HIGH1 + a] = h1 * value - h3 * u + F[Z_HIGH2 + a]
-            F[Z_HIGH2 + a] = h2 * value - h4 * u
-            v = l0 * u + F[Z_LOW1 + a]
-            F[Z_LOW1 + a] = l1 * u - l3 * v + F[Z_LOW2 + a]
-            F[Z_LOW2 + a] = l2 * u - l4 * v
-            F[slot + a] = v
-            F[Z_BLOCK + a] += value
-            energy += v * v
-        if has_hf:
-            for a in range(3):
-                value = F[Z_LAST + a]
-                w = f0 * value + F[Z_HF1 + a]
-                F[Z_HF1 + a] = f1 * value - f3 * w + F[Z_HF2 + a]
-                F[Z_HF2 + a] = f2 * value - f4 * w
-                high += w * w
-        F[slot + 3] = high
-        F[S_PLAIN1] += smooth * (energy - F[S_PLAIN1])
-        F[S_PLAIN] += smooth * (F[S_PLAIN1] - F[S_PLAIN])
-        if whiten:
-            energy = _weighted(F, F[slot], F[slot + 1], F[slot + 2])
-        F[S_SMOOTH1] += smooth * (energy - F[S_SMOOTH1])
-        F[S_ENERGY] += smooth * (F[S_SMOOTH1] - F[S_ENERGY])
-        level = F[S_ENERGY]
-
+        i = _filter(F, N, xyz, i, flat_weight)
         if N[I_OPEN]:
-            _accumulate(F, N, ring, N[I_INDEX])
-            _follow(F, N, level)
-        else:
-            if (
-                level > F[S_ON]
-                and level > F[S_REARM]
-                and F[S_PLAIN] > F[S_FLOOR]
-                and N[I_INDEX] >= N[I_QUIET_FROM]
-            ):
-                _open(F, N, level)
-            else:
-                F[S_REARM] = min(F[S_REARM], level * F[P_REARM])
+            _accumulate(F, N, N[I_RING_POS], N[I_INDEX])
+            _follow(F, N, F[S_ENERGY])
+        elif (
+            F[S_ENERGY] > max(F[S_ON], F[S_REARM])
+            and F[S_PLAIN] > F[S_FLOOR]
+            and N[I_INDEX] >= N[I_QUIET_FROM]
+        ):
+            _open(F, N, F[S_ENERGY])
 
-        N[I_RING_POS] = (ring + 1) & mask
+        N[I_RING_POS] = (N[I_RING_POS] + 1) & mask
         N[I_RING_FILL] += 1
         N[I_INDEX] += 1
-        if N[I_PENDING_N] > 0:
-            head = PENDING + ROW * N[I_PENDING_HEAD]
-            if N[I_INDEX] >= F[head + R_END] + N[I_FINAL]:
-                _finalise(F, N)
-        N[I_BLOCK_FILL] += 1
+        if N[I_PENDING_N] > 0 and N[I_INDEX] >= _due(F, N):
+            _finalise(F, N)
         if N[I_BLOCK_FILL] >= N[I_BLOCK]:
             _block(F, N)
     return i
 
 
 @jit
-def _weighted(F, x, y, z):
-    """Return the energy of one sample of the band, weighted by direction."""
+def _filter(F, N, xyz, i, flat_weight):
+    """Take row `i` through the filters, and those after it as long as they bring nothing but more background.
+
+    Returns the row after the last one taken, whose number and place in the ring are the state's present ones. This
+    is where the time goes: what one sample hands to the next stays in registers.
+    """
+    limit = F[P_MAX_G]
+    h0, h1, h2, h3, h4 = _section(F, FILTERS)
+    l0, l1, l2, l3, l4 = _section(F, FILTERS + 5)
+    f0, f1, f2, f3, f4 = _section(F, FILTERS + 10)
+    high1, high2 = load(F, Z_HIGH1), load(F, Z_HIGH2)
+    low1, low2 = load(F, Z_LOW1), load(F, Z_LOW2)
+    hf1, hf2 = load(F, Z_HF1), load(F, Z_HF2)
+    block = load(F, Z_BLOCK)
+    # Plain and weighted energy beside each other.
+    once, twice = pack(F[S_PLAIN1], F[S_SMOOTH1], 0.0), pack(F[S_PLAIN], F[S_ENERGY], 0.0)
+    own, mixed = _weights(F)
+    rearm, flat = F[S_REARM], F[S_FLAT]
+    smooth, rearming = wide(F[P_SMOOTH]), F[P_REARM]
+    whiten, has_hf = F[P_WHITEN] > 0.0, F[P_HAS_HF] > 0.0
+    mask, ring, index = N[I_RING] - 1, N[I_RING_POS], N[I_INDEX]
+    first = i
+    stop = i + 1
+    follow = N[I_OPEN] != 0
+    on, floor, quiet_from = F[S_ON], F[S_FLOOR], N[I_QUIET_FROM]
+    if not follow:
+        stop = min(xyz.shape[0], i + N[I_BLOCK] - N[I_BLOCK_FILL])
+        if N[I_PENDING_N] > 0:
+            stop = max(min(stop, i + math.ceil(_due(F, N)) - index), i + 1)
+    value = pack(xyz[i, 0], xyz[i, 1], xyz[i, 2])
+    while True:
+        u = h0 * value + high1
+        high1 = h1 * value - h3 * u + high2
+        high2 = h2 * value - h4 * u
+        v = l0 * u + low1
+        low1 = l1 * u - l3 * v + low2
+        low2 = l2 * u - l4 * v
+        block = block + value
+        energy = _norm2(v)
+        high = 0.0
+        if has_hf:
+            w = f0 * value + hf1
+            hf1 = f1 * value - f3 * w + hf2
+            hf2 = f2 * value - f4 * w
+            high = _norm2(w)
+        store(F, RING + LANES * ring, with_fourth(v, high))
+        weighted = _weighted(v, own, mixed) if whiten else energy
+        once = once + smooth * (pack(energy, weighted, 0.0) - once)
+        twice = twice + smooth * (once - twice)
+        level = part(twice, 1)
+        i += 1
+        if follow or (level > on and level > rearm and part(twice, 0) > floor and index >= quiet_from):
+            break
+        rearm = min(rearm, level * rearming)
+        if i >= stop:
+            break
+        after = pack(xyz[i, 0], xyz[i, 1], xyz[i, 2])
+        if not within(after, limit) or same(after, value):
+            break
+        value = after
+        flat -= flat * flat_weight
+        ring = (ring + 1) & mask
+        index += 1
+
+    store(F, Z_HIGH1, high1)
+    store(F, Z_HIGH2, high2)
+    store(F, Z_LOW1, low1)
+    store(F, Z_LOW2, low2)
+    store(F, Z_HF1, hf1)
+    store(F, Z_HF2, hf2)
+    store(F, Z_BLOCK, block)
+    store(F, Z_LAST, value)
+    F[S_PLAIN1], F[S_SMOOTH1], F[S_PLAIN], F[S_ENERGY] = part(once, 0), part(once, 1), part(twice, 0), level
+    F[S_REARM], F[S_FLAT] = rearm, flat
+    taken = i - first
+    if taken > 1:
+        N[I_STUCK_RUN] = 0
+    N[I_RING_POS], N[I_INDEX] = ring, index
+    N[I_RING_FILL] += taken - 1
+    N[I_RECEIVED] += taken
+    N[I_BLOCK_FILL] += taken
+    return i
+
+
+@jit
+def _section(F, position):
+    """Return the coefficients of one filter section, each for all axes."""
     return (
-        F[S_WXX] * x * x
-        + F[S_WYY] * y * y
-        + F[S_WZZ] * z * z
-        + 2.0 * (F[S_WXY] * x * y + F[S_WXZ] * x * z + F[S_WYZ] * y * z)
+        wide(F[position]),
+        wide(F[position + 1]),
+        wide(F[position + 2]),
+        wide(F[position + 3]),
+        wide(F[position + 4]),
     )
+
+
+@jit
+def _through(F, position, first, second, value):
+    """Return what one filter section, its coefficients and its state at those positions, makes of a value."""
+    b0, b1, b2, a1, a2 = _section(F, position)
+    out = b0 * value + load(F, first)
+    store(F, first, b1 * value - a1 * out + load(F, second))
+    store(F, second, b2 * value - a2 * out)
+    return out
+
+
+@jit
+def _norm2(v):
+    """Return the squared norm of three axes."""
+    return _sum(v * v)
+
+
+@jit
+def _sum(v):
+    """Return the sum of three axes."""
+    return part(v, 0) + part(v, 1) + part(v, 2)
+
+
+@jit
+def _due(F, N):
+    """Return the number of the sample at which the event that has waited longest becomes final."""
+    return F[PENDING + ROW * N[I_PENDING_HEAD] + R_END] + N[I_FINAL]
+
+
+@jit
+def _weights(F):
+    """Return the weights of the squares of the axes, and of their products xy, xz, yz."""
+    return pack(F[S_WXX], F[S_WYY], F[S_WZZ]), pack(F[S_WXY], F[S_WXZ], F[S_WYZ])
+
+
+@jit
+def _weighted(v, own, mixed):
+    """Return the energy of one sample of the band, weighted by direction."""
+    squares = own * v * v
+    products = mixed * arranged(v, 0, 0, 1) * arranged(v, 1, 2, 2)
+    return _sum(squares) + 2.0 * _sum(products)
 
 
 @jit
@@ -181,7 +263,7 @@ def _stuck(F, N, weight):
 
 
 @jit
-def _cross(F, N, x, y, z):
+def _cross(F, N, value):
     """Account for lost samples: run on across a short loss, begin anew after a longer one."""
     lost = N[I_GAP]
     N[I_GAP] = 0
@@ -195,7 +277,7 @@ def _cross(F, N, x, y, z):
             rest.restart(F, N)
         if lost > N[I_SPAN] * N[I_BLOCK]:
             _forget(F, N)
-        _restart(F, N, x, y, z)
+        _restart(F, N, value)
     else:
         N[I_INDEX] += lost
 
@@ -215,7 +297,7 @@ def _forget(F, N):
     F[S_ON] = math.inf
     for k in range(HISTOGRAM_BINS):
         N[HISTOGRAM + k] = 0
-    N[I_HIST_SEEN] = 0
+    N[I_HIST_SEEN] = N[I_HIST_PLACE] = 0
     N[I_HIST_N] = 0
     N[I_LOUD] = 0
     N[I_MED] = N[I_UPPER] = 0
@@ -233,21 +315,21 @@ def _even(F):
 
 
 @jit
-def _restart(F, N, x, y, z):
-    """Set the filters to rest on the sample x, y, z, as if it had always been so."""
+def _restart(F, N, value):
+    """Set the filters to rest on a sample, as if it had always been so."""
     if N[I_RECEIVED] == 0:
         rest.restart(F, N)
         N[I_PREV_END] = N[I_INDEX]
     N[I_STARTED] = 1
-    F[Z_LAST], F[Z_LAST + 1], F[Z_LAST + 2] = x, y, z
-    for a in range(3):
-        value = F[Z_LAST + a]
-        F[Z_HIGH1 + a] = -F[FILTERS] * value
-        F[Z_HIGH2 + a] = F[FILTERS + 2] * value
-        F[Z_HF1 + a] = -F[FILTERS + 10] * value
-        F[Z_HF2 + a] = F[FILTERS + 12] * value
-        F[Z_LOW1 + a] = F[Z_LOW2 + a] = 0.0
-        F[Z_BLOCK + a] = 0.0
+    store(F, Z_LAST, value)
+    store(F, Z_HIGH1, wide(-F[FILTERS]) * value)
+    store(F, Z_HIGH2, wide(F[FILTERS + 2]) * value)
+    store(F, Z_HF1, wide(-F[FILTERS + 10]) * value)
+    store(F, Z_HF2, wide(F[FILTERS + 12]) * value)
+    none = wide(0.0)
+    store(F, Z_LOW1, none)
+    store(F, Z_LOW2, none)
+    store(F, Z_BLOCK, none)
     F[S_SMOOTH1] = F[S_ENERGY] = F[S_PLAIN1] = F[S_PLAIN] = 0.0
     F[S_REARM] = math.inf
     N[I_BLOCK_FILL] = 0
@@ -266,26 +348,20 @@ def _block(F, N):
     slot = GRAVITY + LANES * (N[I_BLOCKS] % GRAVITY_BLOCKS)
     for a in range(3):
         F[slot + a] = F[Z_BLOCK + a] / count
-        F[Z_BLOCK + a] = 0.0
     F[slot + 3] = F[S_ENERGY]
+    store(F, Z_BLOCK, wide(0.0))
     N[I_BLOCK_FILL] = 0
     N[I_BLOCKS] += 1
     x, y, z = F[slot], F[slot + 1], F[slot + 2]
+    mean = pack(x, y, z)
     if N[I_BLOCKS] == 1:
-        for a in range(3):
-            F[Z_SLOW1 + a] = -F[FILTERS + 15] * F[slot + a]
-            F[Z_SLOW2 + a] = F[FILTERS + 17] * F[slot + a]
-            F[Z_BASE1 + a] = F[Z_BASE2 + a] = 0.0
-    low = base = 0.0
-    for a in range(3):
-        u = F[FILTERS + 15] * F[slot + a] + F[Z_SLOW1 + a]
-        F[Z_SLOW1 + a] = F[FILTERS + 16] * F[slot + a] - F[FILTERS + 18] * u + F[Z_SLOW2 + a]
-        F[Z_SLOW2 + a] = F[FILTERS + 17] * F[slot + a] - F[FILTERS + 19] * u
-        low += u * u
-        v = F[FILTERS + 20] * u + F[Z_BASE1 + a]
-        F[Z_BASE1 + a] = F[FILTERS + 21] * u - F[FILTERS + 23] * v + F[Z_BASE2 + a]
-        F[Z_BASE2 + a] = F[FILTERS + 22] * u - F[FILTERS + 24] * v
-        base += v * v
+        store(F, Z_SLOW1, wide(-F[FILTERS + 15]) * mean)
+        store(F, Z_SLOW2, wide(F[FILTERS + 17]) * mean)
+        store(F, Z_BASE1, wide(0.0))
+        store(F, Z_BASE2, wide(0.0))
+    u = _through(F, FILTERS + 15, Z_SLOW1, Z_SLOW2, mean)
+    low = _norm2(u)
+    base = _norm2(_through(F, FILTERS + 20, Z_BASE1, Z_BASE2, u))
 
     _trail(F, N)
     if N[I_OPEN]:
@@ -312,7 +388,14 @@ def _block(F, N):
     F[S_FLOOR] = max(F[P_FLOOR], step * step)
     F[S_NOISE] = median
     F[S_ON] = math.exp(median + on)
-    F[S_OFF] = max(math.exp(median + F[P_OFF]), 0.25 * F[S_FLOOR])
+    if N[I_OPEN]:
+        _set_off(F)
+
+
+@jit
+def _set_off(F):
+    """Set the energy below which the open event dies away."""
+    F[S_OFF] = max(math.exp(F[S_NOISE] + F[P_OFF]), 0.25 * F[S_FLOOR])
 
 
 @jit
@@ -339,14 +422,17 @@ def _remember(F, N):
     position = int((level - HISTOGRAM_LOW) / HISTOGRAM_STEP)
     newest = min(max(position, 0), HISTOGRAM_BINS - 1)
     length = N[I_GUARD] + N[I_SPAN]
-    slot = BIN_RING + N[I_HIST_SEEN] % (length + 1)
-    N[slot] = newest
+    place = N[I_HIST_PLACE]
+    oldest = 0 if place == length else place + 1
+    N[BIN_RING + place] = newest
     seen = N[I_HIST_SEEN]
     N[I_HIST_SEEN] = seen + 1
+    N[I_HIST_PLACE] = oldest
     if seen >= length:
-        _count(N, N[BIN_RING + (seen - length) % (length + 1)], -1)
+        _count(N, N[BIN_RING + oldest], -1)
     if seen >= N[I_GUARD]:
-        _count(N, N[BIN_RING + (seen - N[I_GUARD]) % (length + 1)], 1)
+        guarded = place - N[I_GUARD]
+        _count(N, N[BIN_RING + (guarded if guarded >= 0 else guarded + length + 1)], 1)
     _seek(N, I_MED, I_MED_BELOW, (N[I_HIST_N] - 1) // 2)
     _seek(N, I_UPPER, I_UPPER_BELOW, 9 * (N[I_HIST_N] - 1) // 10)
 
@@ -365,21 +451,17 @@ def _spread(F, N):
     mask = N[I_RING] - 1
     # Eight samples of a block say as much as all of them.
     stride = max(1, N[I_BLOCK] // 8)
-    xx = yy = zz = xy = xz = yz = hf = diff = 0.0
+    squares = crosses = wide(0.0)
+    hf = diff = 0.0
     count = 0
     k = 1
     while k <= N[I_BLOCK] and k < N[I_RING_FILL]:
-        o = RING + LANES * ((N[I_RING_POS] - k) & mask)
-        b = RING + LANES * ((N[I_RING_POS] - k - 1) & mask)
-        x, y, z = F[o], F[o + 1], F[o + 2]
-        xx += x * x
-        yy += y * y
-        zz += z * z
-        xy += x * y
-        xz += x * z
-        yz += y * z
-        hf += F[o + 3]
-        diff += (x - F[b]) ** 2 + (y - F[b + 1]) ** 2 + (z - F[b + 2]) ** 2
+        one = load(F, RING + LANES * ((N[I_RING_POS] - k) & mask))
+        before = load(F, RING + LANES * ((N[I_RING_POS] - k - 1) & mask))
+        squares = squares + one * one
+        crosses = crosses + one * arranged(one, 1, 2, 0)
+        hf += part(one, 3)
+        diff += _norm2(one - before)
         count += 1
         k += stride
     if count == 0:
@@ -387,12 +469,12 @@ def _spread(F, N):
     N[I_SPREAD_N] += 1
     weight = max(F[P_SPREAD], 1.0 / N[I_SPREAD_N])
     scale = 1.0 / count
-    F[S_BXX] += weight * (xx * scale - F[S_BXX])
-    F[S_BYY] += weight * (yy * scale - F[S_BYY])
-    F[S_BZZ] += weight * (zz * scale - F[S_BZZ])
-    F[S_BXY] += weight * (xy * scale - F[S_BXY])
-    F[S_BXZ] += weight * (xz * scale - F[S_BXZ])
-    F[S_BYZ] += weight * (yz * scale - F[S_BYZ])
+    F[S_BXX] += weight * (part(squares, 0) * scale - F[S_BXX])
+    F[S_BYY] += weight * (part(squares, 1) * scale - F[S_BYY])
+    F[S_BZZ] += weight * (part(squares, 2) * scale - F[S_BZZ])
+    F[S_BXY] += weight * (part(crosses, 0) * scale - F[S_BXY])
+    F[S_BXZ] += weight * (part(crosses, 2) * scale - F[S_BXZ])
+    F[S_BYZ] += weight * (part(crosses, 1) * scale - F[S_BYZ])
     F[S_BHF] += weight * (hf * scale - F[S_BHF])
     F[S_BDIFF] += weight * (diff * scale - F[S_BDIFF])
     if F[P_WHITEN] > 0.0 and N[I_SPREAD_N] >= N[I_WARMUP]:
@@ -496,6 +578,7 @@ def _open(F, N, level):
                 break
 
     N[I_OPEN] = 1
+    _set_off(F)
     N[I_ONSET] = N[I_INDEX] - onset
     N[I_LAST_ABOVE] = N[I_INDEX]
     N[I_PEAK_AT] = N[I_ONSET]
@@ -529,8 +612,8 @@ def _open(F, N, level):
 @jit
 def _ring_energy(F, slot):
     """Return the weighted energy of the sample in a slot of the ring."""
-    o = RING + LANES * slot
-    return _weighted(F, F[o], F[o + 1], F[o + 2])
+    own, mixed = _weights(F)
+    return _weighted(load(F, RING + LANES * slot), own, mixed)
 
 
 @jit
@@ -582,16 +665,11 @@ def _accumulate(F, N, ring, index):
     if energy > F[S_PEAK]:
         F[S_PEAK] = energy
         N[I_PEAK_AT] = index
-    for a in range(3):
-        value = F[o + a]
-        u = F[FILTERS + 25] * value + F[Z_THREE1 + a]
-        F[Z_THREE1 + a] = F[FILTERS + 26] * value - F[FILTERS + 28] * u + F[Z_THREE2 + a]
-        F[Z_THREE2 + a] = F[FILTERS + 27] * value - F[FILTERS + 29] * u
-        F[S_BELOW3] += u * u
-        u = F[FILTERS + 30] * value + F[Z_SIX1 + a]
-        F[Z_SIX1 + a] = F[FILTERS + 31] * value - F[FILTERS + 33] * u + F[Z_SIX2 + a]
-        F[Z_SIX2 + a] = F[FILTERS + 32] * value - F[FILTERS + 34] * u
-        F[S_BELOW6] += u * u
+    value = pack(x, y, z)
+    u = _through(F, FILTERS + 25, Z_THREE1, Z_THREE2, value)
+    v = _through(F, FILTERS + 30, Z_SIX1, Z_SIX2, value)
+    F[S_BELOW3] = F[S_BELOW3] + part(u, 0) ** 2 + part(u, 1) ** 2 + part(u, 2) ** 2
+    F[S_BELOW6] = F[S_BELOW6] + part(v, 0) ** 2 + part(v, 1) ** 2 + part(v, 2) ** 2
 
     if N[I_BIN_FILL] >= N[I_BIN_WIDTH]:
         N[I_BIN] += 1
@@ -603,7 +681,7 @@ def _accumulate(F, N, ring, index):
                 F[BINS + k] = 0.0
             N[I_BIN] = ENERGY_BINS // 2
             N[I_BIN_WIDTH] *= 2
-    F[BINS + N[I_BIN]] += _weighted(F, x, y, z)
+    F[BINS + N[I_BIN]] += _ring_energy(F, ring)
     N[I_BIN_FILL] += 1
 
 

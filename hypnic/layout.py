@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Final
 
-LAYOUT_VERSION: Final = 2
+LAYOUT_VERSION: Final = 3
 """Written into saved state: another version cannot be restored."""
 
 LANES: Final = 4
@@ -280,6 +280,7 @@ RING: Final = MODEL + MODEL_SIZE
     I_SPAN,  # blocks
     I_WARMUP,  # blocks
     I_HIST_SEEN,  # blocks written to the ring of bins
+    I_HIST_PLACE,  # where in it the next is written
     I_LOUD,  # blocks in a row that were too loud for the background
     I_PATIENCE,  # blocks
     I_HIST_N,  # values in the histogram
@@ -334,7 +335,7 @@ RING: Final = MODEL + MODEL_SIZE
     I_HELD,  # off because the samples are held
     I_TURNS,  # changes of rest not yet handed over
     I_SCALARS,
-) = range(71)
+) = range(72)
 
 TURN_ROWS: Final = 64
 TURN_FULL: Final = 32
