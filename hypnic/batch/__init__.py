@@ -65,7 +65,7 @@ class Result:
     done, skipped : int
         Nights done by this run, and those that were done before and have not changed.
     failed : dict of str to (str, str)
-        Status and reason of each night that is not done, by name.
+        Status and reason of each night that failed, now or before, by name.
     damaged : dict of str to float
         Seconds that could not be read, by name of a night that was done.
     tables : list of Path
@@ -119,7 +119,12 @@ def find_nights(
                 raise DataError(f"{path}: there is no recording in this folder")
         elif _GLOB & set(str(place)) and not path.exists():
             pattern = str(path.relative_to(path.anchor))
-            inside = sorted(file for file in Path(path.anchor).glob(pattern) if file.is_file())
+            # As in a shell, what is hidden is found only where the pattern says its name.
+            inside = sorted(
+                file
+                for file in Path(path.anchor).glob(pattern)
+                if file.is_file() and not any(p.startswith(".") and p not in path.parts for p in file.parts)
+            )
             if not inside:
                 raise DataError(f"{place}: no file fits this pattern")
         else:
@@ -385,7 +390,8 @@ def detect_nights(
                 damaged[by_path[task_path]] = lost
     nights = {name: task.path for name, task in tasks.items()}
     finished = done - sum(1 for task in due if by_path[task.path] in failed)
-    return Result(nights, finished, len(tasks) - len(due), failed, damaged, tables)
+    before = len(tasks) - len(failed) - finished
+    return Result(nights, finished, before, failed, damaged, tables)
 
 
 def _done(

@@ -24,6 +24,9 @@ from hypnic.cli.shared import app, complain
 
 __all__ = ["app", "main"]
 
+INTERRUPTED = 130
+"""Exit status after Ctrl-C: 128 and the number of SIGINT, as shells have it."""
+
 
 def main() -> None:
     """Run the command and turn every refusal into one line and an exit status."""
@@ -32,6 +35,9 @@ def main() -> None:
     status = 0
     try:
         status = app(standalone_mode=False) or 0
+        if status == INTERRUPTED:
+            # Typer has made an exit status of it.
+            raise KeyboardInterrupt
     except UsageError as error:
         complain(error)
         status = 2
@@ -47,7 +53,7 @@ def main() -> None:
         status = 1
     except (KeyboardInterrupt, typer.Abort):
         print("hypnic: interrupted", file=sys.stderr)
-        status = 130
+        status = INTERRUPTED
     except Exception as error:
         # click's own usage errors know how to show themselves; anything else is a bug and keeps its traceback.
         show = getattr(error, "show", None)
