@@ -21,7 +21,7 @@ from typing import Any, Final
 import hypnic
 from hypnic.batch.night import Outcome, Task, detect_night
 
-__all__ = ["detect_guarded", "end_processes", "serve", "version"]
+__all__ = ["detect_guarded", "end_processes", "environment", "serve", "version"]
 
 IDLE_S: Final = 30.0
 """Time (s) without a night after which a process ends by itself: on a cluster nobody tells it that all is done."""
@@ -49,6 +49,13 @@ _ONE_THREAD: Final = dict.fromkeys(
 """Nights are done side by side: threads within each would only be in one another's way."""
 
 
+def environment() -> dict[str, str]:
+    """Return the environment of a process that imports the same hypnic as this one, wherever that was imported from."""
+    home = str(Path(hypnic.__file__).parents[1])
+    paths = [home, *filter(None, [os.environ.get("PYTHONPATH")])]
+    return {**os.environ, "PYTHONPATH": os.pathsep.join(paths)}
+
+
 class _UnservedError(Exception):
     """The process had ended before it took the night."""
 
@@ -62,9 +69,6 @@ class _Process:
 
     def __init__(self) -> None:
         here, there = Pipe()
-        # The same hypnic as here, wherever that was imported from.
-        home = str(Path(hypnic.__file__).parents[1])
-        paths = [home, *filter(None, [os.environ.get("PYTHONPATH")])]
         try:
             self._popen = subprocess.Popen(
                 [
@@ -77,7 +81,7 @@ class _Process:
                 stdin=subprocess.DEVNULL,
                 # Out of reach of the terminal's Ctrl-C: who started it ends it, with the manifest in order.
                 start_new_session=True,
-                env={**os.environ, **_ONE_THREAD, "PYTHONPATH": os.pathsep.join(paths)},
+                env=environment() | _ONE_THREAD,
             )
         except BaseException:
             here.close()
@@ -86,6 +90,7 @@ class _Process:
             there.close()
         self._connection = here
         self.pid = self._popen.pid
+        self.nights = 0
 
     def wait_ready(self) -> None:
         if self._receive(START_S) is None:
@@ -145,8 +150,6 @@ class _Pool:
     def forget(self) -> None:
         """Begin anew, as after a fork: the processes are the parent's."""
         self._lock = threading.Lock()
-        self._first = threading.Lock()
-        self._warm = False
         self._idle: list[_Process] = []
         self._busy: set[_Process] = set()
         self.ended = 0
@@ -158,16 +161,6 @@ class _Pool:
                 process = self._idle.pop()
                 self._busy.add(process)
                 return process
-        if self._warm:
-            return self._start(ended)
-        # The first one compiles, where nothing is cached; the others then find it done.
-        with self._first:
-            process = self._start(ended)
-            self._warm = True
-            return process
-
-    def _start(self, ended: int) -> _Process:
-        with self._lock:
             if self.ended != ended:
                 raise _UnservedError
             process = _Process()
@@ -217,7 +210,7 @@ def detect_guarded(task: Task) -> Outcome:
     ended = _pool.ended
     reason = ""
     served = unserved = 0
-    while served < ATTEMPTS and unserved < ATTEMPTS + 1:
+    while served < ATTEMPTS and unserved < ATTEMPTS:
         process = None
         try:
             process = _pool.take(ended)
@@ -228,9 +221,9 @@ def detect_guarded(task: Task) -> Outcome:
             how = _pool.drop(process) if process is not None else "at its start"
             if _pool.ended != ended:
                 return Outcome(task.path, "stopped", "the run was ended")
-            # One that was idle for long ends by itself, maybe just now.
             served += isinstance(error, _DiedError)
-            unserved += isinstance(error, _UnservedError)
+            # One that was idle for long ends by itself, maybe just now: only a new one that does is a failure.
+            unserved += isinstance(error, _UnservedError) and (process is None or process.nights == 0)
             reason = f"{task.path}: its process ended ({how})"
             continue
         if outcome is None:
@@ -241,6 +234,7 @@ def detect_guarded(task: Task) -> Outcome:
                 f"{task.path}: not done after {task.timeout:g} s, so it was ended: damaged, or a longer --timeout",
                 seconds=task.timeout,
             )
+        process.nights += 1
         _pool.give_back(process)
         return outcome
     return Outcome(task.path, "killed", f"{reason}, {served or unserved} times")
