@@ -144,7 +144,7 @@ def detect(
     fmt = format or _format_of(output, several)
     wanted = _labels(labels, fmt)
     failed = 0
-    for path in files:
+    for path, name in zip(files, _names(files), strict=True):
         try:
             second = (
                 nullcontext()
@@ -172,7 +172,7 @@ def detect(
             continue
         shown = found.label(*wanted) if wanted else found
         if output is not None:
-            target = output / f"{path.stem}.{fmt}" if several else output
+            target = output / f"{name}.{fmt}" if several else output
             target.parent.mkdir(parents=True, exist_ok=True)
             shown.write(target, fmt)
         elif fmt == "table" and not several:
@@ -301,6 +301,16 @@ def simulate(
     if sleeper.reference is not None:
         write(beside, sleeper.reference, overwrite=overwrite)
         print(f"{beside}: the same night at the reference ({reference})")
+
+
+def _names(files: list[Path]) -> list[str]:
+    """Return the names of the files of results; those in several folders may have the same stem."""
+    stems = [path.stem for path in files]
+    if len(set(stems)) == len(stems):
+        return stems
+    from hypnic.batch import night_names
+
+    return night_names(files)
 
 
 def _refuse(options: dict[str, Any], why: str) -> None:
