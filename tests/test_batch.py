@@ -229,18 +229,18 @@ def test_bad_nights_stop_nothing(study: Path, tmp_path: Path) -> None:
 
 def test_a_night_that_hangs_is_ended(study: Path, damaged: Path, tmp_path: Path) -> None:
     nights = [damaged, *find_nights([study / "a"])]
-    result = detect_nights(nights, tmp_path / "out", jobs=2, timeout=5.0)
+    result = detect_nights(nights, tmp_path / "out", jobs=2, timeout=4.0)
     assert result.done == 3
     ((name, (status, reason)),) = result.failed.items()
     assert name.endswith("hangs")
     assert status == "timeout"
-    assert "5 s" in reason
+    assert "4 s" in reason
     path = str(damaged)
     with Manifest(tmp_path / "out") as manifest:
-        assert not manifest.is_due(Task(path, timeout=5.0))
-        assert manifest.is_due(Task(path, timeout=6.0))
+        assert not manifest.is_due(Task(path, timeout=4.0))
+        assert manifest.is_due(Task(path, timeout=5.0))
         assert manifest.is_due(Task(path, timeout=0.0))
-        assert manifest.is_due(Task(path, timeout=5.0), retry=True)
+        assert manifest.is_due(Task(path, timeout=4.0), retry=True)
 
 
 def test_killed_processes_lose_nothing(study: Path, alone: Path, tmp_path: Path) -> None:
