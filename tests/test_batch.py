@@ -20,7 +20,7 @@ import numpy as np
 import pytest
 
 import hypnic
-from hypnic.batch import Result, Task, detect_nights, find_nights, night_names, run, worker
+from hypnic.batch import Result, Task, dask_executor, detect_nights, find_nights, night_names, run, worker
 from hypnic.batch.manifest import NAME, Manifest
 from hypnic.batch.night import Outcome, detect_night
 from hypnic.errors import DataError, UsageError
@@ -421,7 +421,7 @@ def test_a_dask_cluster_that_loses_a_worker(study: Path, alone: Path, tmp_path: 
                 killed.append(cluster.workers[0].pid)
                 os.kill(killed[0], signal.SIGKILL)
 
-        with hypnic_dask(cluster.scheduler_address) as executor:
+        with dask_executor(cluster.scheduler_address) as executor:
             result = detect_nights(nights, tmp_path, executor=executor, progress=kill)
     assert killed
     assert (result.done, result.failed) == (COUNT, {})
@@ -429,10 +429,12 @@ def test_a_dask_cluster_that_loses_a_worker(study: Path, alone: Path, tmp_path: 
     assert same(tmp_path, alone)
 
 
-def hypnic_dask(address: str):
-    from hypnic.batch import dask_executor
-
-    return dask_executor(address)
+def test_no_dask_there() -> None:
+    pytest.importorskip("distributed", reason="needs dask.distributed")
+    with pytest.raises(DataError, match="no Dask scheduler"), dask_executor("tcp://127.0.0.1:1", 0.5):
+        raise AssertionError
+    with pytest.raises(UsageError, match="nonsense"), dask_executor("nonsense://there"):
+        raise AssertionError
 
 
 # Words
