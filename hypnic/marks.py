@@ -25,7 +25,16 @@ from hypnic.events import EVENT_DTYPE, Events
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-__all__ = ["Marks", "Spans", "check_onsets", "inside", "load", "recorded_hours", "valid_hours"]
+__all__ = [
+    "Marks",
+    "Spans",
+    "check_onsets",
+    "fault_spans",
+    "inside",
+    "load",
+    "recorded_hours",
+    "valid_hours",
+]
 
 Spans = Sequence[tuple[float, float]]
 """Starts and ends in seconds."""
@@ -324,12 +333,17 @@ def recorded_hours(path: str | os.PathLike[str], ignore: Spans = ()) -> float | 
     with Recording(path) as night:
         lost = [(c.index - c.missing, c.index) for c in night if c.missing]
         spans = [(first / night.rate, last / night.rate) for first, last in lost]
-        spans += [
-            (float(row["onset"]), float(row["onset"] + max(row["duration"], 0.0)))
-            for row in night.annotations
-            if str(row["label"]).startswith(_FAULT) and math.isfinite(row["onset"])
-        ]
+        spans += fault_spans(night.annotations)
         return valid_hours(night.duration, spans, ignore)
+
+
+def fault_spans(annotations: NDArray[np.void]) -> list[tuple[float, float]]:
+    """Return the spans (s) that annotations call a fault (``fault:stuck``)."""
+    return [
+        (float(row["onset"]), float(row["onset"] + max(row["duration"], 0.0)))
+        for row in annotations
+        if str(row["label"]).startswith(_FAULT) and math.isfinite(row["onset"])
+    ]
 
 
 def valid_hours(duration: float, gaps: Spans = (), ignore: Spans = ()) -> float:

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, Self
 
 import numpy as np
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from types import TracebackType
+
     from numpy.typing import NDArray
 
+    from hypnic.chunk import Chunk
     from hypnic.readers.base import BaseRecording
 
-__all__ = ["describe"]
+__all__ = ["Described", "describe"]
 
 WINDOW_SECONDS: Final = 10.0
 """Windows whose noise is compared (s)."""
@@ -126,6 +130,77 @@ def _noise(windows: NDArray[np.float32]) -> NDArray[np.float64]:
     return deviation
 
 
+class Described:
+    """A recording that is described while somebody else reads it: a source for a detector, in one pass over the file.
+
+    Parameters
+    ----------
+    recording : BaseRecording
+        What `hypnic.open` returns; it stays the caller's to close.
+
+    Attributes
+    ----------
+    rate, site
+        The recording's.
+    lost : list of (start, end)
+        Spans (s) that are missing or cannot be read, as far as it has been read.
+    """
+
+    def __init__(self, recording: BaseRecording) -> None:
+        self.rate = recording.rate
+        self.site = recording.site
+        self.lost: list[tuple[float, float]] = []
+        self._recording = recording
+        self._tally = _Tally(recording.rate, _limit(recording))
+
+    def __iter__(self) -> Iterator[Chunk]:
+        for chunk in self._recording:
+            self._tally.add(chunk.xyz, chunk.missing)
+            if chunk.missing:
+                self.lost.append(((chunk.index - chunk.missing) / self.rate, chunk.index / self.rate))
+            yield chunk
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        return None
+
+    def facts(self) -> dict[str, Any]:
+        """Return what `describe` returns, once the recording has been read to its end."""
+        recording, tally = self._recording, self._tally
+        noise = tally.noise()
+        tally.close()
+        rate, gaps = recording.rate, recording.gaps["missing"]
+        damage = np.array([found.missing for found in recording.damage], dtype=np.int64)
+        facts: dict[str, Any] = {
+            "path": str(recording.path),
+            "rate": rate,
+            "effective_rate": recording.effective_rate,
+            "duration": recording.duration,
+            "start": recording.start_time.isoformat() if recording.start_time else None,
+            "site": recording.site,
+            "sensor": recording.sensor,
+            "samples": recording.n_samples,
+            "gaps": _lost(gaps, rate),
+            "damage": _lost(damage, rate),
+            "low": [_plain(value) for value in tally.low],
+            "high": [_plain(value) for value in tally.high],
+            "noise": [_plain(value) for value in noise],
+            "range_g": recording.range_g,
+            "step_g": _plain(tally.step),
+            "mean_norm": _plain(tally.norm / tally.finite) if tally.finite else None,
+            "clipped": tally.clipped if _limit(recording) is not None else None,
+            "invalid": tally.invalid,
+            "flat_s": tally.flat / rate,
+            "notes": list(recording.notes),
+        }
+        facts["warnings"] = _warnings(facts, recording)
+        return facts
+
+
 def describe(recording: BaseRecording) -> dict[str, Any]:
     """Return the facts about a recording, in one pass over it and in memory that hardly grows with it.
 
@@ -153,37 +228,10 @@ def describe(recording: BaseRecording) -> dict[str, Any]:
     DataError
         If nothing in the recording can be read.
     """
-    tally = _Tally(recording.rate, _limit(recording))
-    for chunk in recording:
-        tally.add(chunk.xyz, chunk.missing)
-    noise = tally.noise()
-    tally.close()
-    rate, gaps = recording.rate, recording.gaps["missing"]
-    damage = np.array([found.missing for found in recording.damage], dtype=np.int64)
-    facts: dict[str, Any] = {
-        "path": str(recording.path),
-        "rate": rate,
-        "effective_rate": recording.effective_rate,
-        "duration": recording.duration,
-        "start": recording.start_time.isoformat() if recording.start_time else None,
-        "site": recording.site,
-        "sensor": recording.sensor,
-        "samples": recording.n_samples,
-        "gaps": _lost(gaps, rate),
-        "damage": _lost(damage, rate),
-        "low": [_plain(value) for value in tally.low],
-        "high": [_plain(value) for value in tally.high],
-        "noise": [_plain(value) for value in noise],
-        "range_g": recording.range_g,
-        "step_g": _plain(tally.step),
-        "mean_norm": _plain(tally.norm / tally.finite) if tally.finite else None,
-        "clipped": tally.clipped if _limit(recording) is not None else None,
-        "invalid": tally.invalid,
-        "flat_s": tally.flat / rate,
-        "notes": list(recording.notes),
-    }
-    facts["warnings"] = _warnings(facts, recording)
-    return facts
+    seen = Described(recording)
+    for _ in seen:
+        pass
+    return seen.facts()
 
 
 def _limit(recording: BaseRecording) -> float | None:

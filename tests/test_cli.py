@@ -54,7 +54,7 @@ def write(path: Path, xyz: np.ndarray, **attrs: object) -> Path:
 
 def test_version_and_help() -> None:
     assert hypnic("--version").stdout.startswith("hypnic ")
-    for command in ("detect", "info", "simulate", "score", "explain", "rest"):
+    for command in ("detect", "info", "simulate", "score", "explain", "rest", "bench", "warmup"):
         assert command in hypnic("--help").stdout
         assert "--help" in hypnic(command, "--help").stdout
 
@@ -109,6 +109,16 @@ def test_several_files_and_a_damaged_one(tmp_path: Path) -> None:
     assert "bad.h5" in done.stderr
     assert sorted(path.name for path in out.iterdir()) == ["mattress_onset.csv", "wrist_onset.csv"]
     refused(hypnic("detect", NIGHT, NIGHT, "--format", "csv"), 2, "-o")
+
+
+def test_files_of_one_name_get_results_of_their_own(tmp_path: Path) -> None:
+    for folder, source in (("a", NIGHT), ("b", DATA / "mattress_onset.h5")):
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / "night.h5").write_bytes(source.read_bytes())
+    out = tmp_path / "out"
+    done = hypnic("detect", tmp_path / "a" / "night.h5", tmp_path / "b" / "night.h5", "-o", out)
+    assert done.returncode == 0, done.stderr
+    assert (out / "a" / "night.csv").read_bytes() != (out / "b" / "night.csv").read_bytes()
 
 
 def test_write_events(tmp_path: Path) -> None:

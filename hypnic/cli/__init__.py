@@ -17,11 +17,15 @@ import typer
 from hypnic.cli import nights as nights
 from hypnic.cli import judge as judge
 from hypnic.cli import live as live
+from hypnic.cli import bench as bench
 
 # isort: on
 from hypnic.cli.shared import app, complain
 
 __all__ = ["app", "main"]
+
+INTERRUPTED = 130
+"""Exit status after Ctrl-C: 128 and the number of SIGINT, as shells have it."""
 
 
 def main() -> None:
@@ -31,6 +35,9 @@ def main() -> None:
     status = 0
     try:
         status = app(standalone_mode=False) or 0
+        if status == INTERRUPTED:
+            # Typer has made an exit status of it.
+            raise KeyboardInterrupt
     except UsageError as error:
         complain(error)
         status = 2
@@ -46,7 +53,7 @@ def main() -> None:
         status = 1
     except (KeyboardInterrupt, typer.Abort):
         print("hypnic: interrupted", file=sys.stderr)
-        status = 130
+        status = INTERRUPTED
     except Exception as error:
         # click's own usage errors know how to show themselves; anything else is a bug and keeps its traceback.
         show = getattr(error, "show", None)

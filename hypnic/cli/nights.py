@@ -10,6 +10,18 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
+from hypnic.cli.many import (
+    AnewOption,
+    DaskOption,
+    EachOption,
+    JobsOption,
+    Many,
+    ParquetOption,
+    RetryOption,
+    TimeoutOption,
+    detect_many,
+    is_many,
+)
 from hypnic.cli.shared import (
     ColumnsOption,
     DatasetOption,
@@ -45,7 +57,12 @@ Placement = Literal["frame", "limb", "partner"]
 
 @app.command()
 def detect(
-    files: Annotated[list[Path], typer.Argument(help="Recordings: HDF5, delimited text, Empatica ACC.csv.")],
+    files: Annotated[
+        list[Path],
+        typer.Argument(
+            help="Recordings: HDF5, delimited text, Empatica ACC.csv; folders and quoted patterns, for many nights."
+        ),
+    ],
     format: Annotated[
         Format | None,
         typer.Option(help="By default as the ending of -o says; a table on a terminal, csv into a pipe."),
@@ -80,15 +97,41 @@ def detect(
     write_events: Annotated[
         bool, typer.Option("--write-events", help="Put the events into the HDF5 night itself.")
     ] = False,
+    jobs: JobsOption = None,
+    dask: DaskOption = None,
+    timeout: TimeoutOption = None,
+    parquet: ParquetOption = False,
+    each: EachOption = False,
+    retry: RetryOption = False,
+    anew: AnewOption = False,
 ) -> None:
     """Find the events in recordings.
 
     One row an event, its last revision. A table shows the jerks and counts the rest; csv, tsv, json and jsonl
     hold every event unless --labels says otherwise. With several files each gets one line, and a damaged one
     does not stop the others.
+
+    Many nights (a folder, a quoted pattern, --jobs or --dask) need a folder of results, -o. Into it go events.csv,
+    nights.csv (one row of quality figures and counts for each) and windows.csv, and a manifest: run again, only
+    what is missing or has changed is done. A night that hangs or crashes costs itself alone.
     """
     from hypnic.errors import DataError, UsageError
 
+    asked = Many(jobs, dask, timeout, parquet, each, retry, anew)
+    if is_many(files, asked):
+        single = {"reference": reference, "reference-place": place, "write-events": write_events or None}
+        _refuse(single, "goes with single recordings, not with folders, patterns, --jobs or --dask")
+        options = {
+            "dataset": dataset,
+            "rate": rate,
+            "scale": scale,
+            "units": units,
+            "site": site,
+            "columns": columns,
+            "time_column": time,
+        }
+        detect_many(files, output, asked, format, _labels(labels, "csv"), settings, options)
+        return
     several = len(files) > 1
     if several and output is None and format not in (None, "table"):
         raise UsageError("several recordings give several tables: name a folder for them with -o")
@@ -101,7 +144,7 @@ def detect(
     fmt = format or _format_of(output, several)
     wanted = _labels(labels, fmt)
     failed = 0
-    for path in files:
+    for path, name in zip(files, _names(files), strict=True):
         try:
             second = (
                 nullcontext()
@@ -129,7 +172,7 @@ def detect(
             continue
         shown = found.label(*wanted) if wanted else found
         if output is not None:
-            target = output / f"{path.stem}.{fmt}" if several else output
+            target = output / f"{name}.{fmt}" if several else output
             target.parent.mkdir(parents=True, exist_ok=True)
             shown.write(target, fmt)
         elif fmt == "table" and not several:
@@ -258,6 +301,16 @@ def simulate(
     if sleeper.reference is not None:
         write(beside, sleeper.reference, overwrite=overwrite)
         print(f"{beside}: the same night at the reference ({reference})")
+
+
+def _names(files: list[Path]) -> list[str]:
+    """Return the names of the files of results; those in several folders may have the same stem."""
+    stems = [path.stem for path in files]
+    if len(set(stems)) == len(stems):
+        return stems
+    from hypnic.batch import night_names
+
+    return night_names(files)
 
 
 def _refuse(options: dict[str, Any], why: str) -> None:
