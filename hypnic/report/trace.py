@@ -12,6 +12,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 import numpy as np
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
     from hypnic.chunk import Source
     from hypnic.settings import Settings
 
-__all__ = ["Course", "Trace", "length_of", "watch"]
+__all__ = ["Course", "Trace", "around", "length_of", "watch"]
 
 FINE_BINS: Final = 300_000
 """Most bins of the energy over a recording: at 0.1 s they hold 8 h 20 min, longer recordings get wider ones."""
@@ -42,6 +43,14 @@ PIECE_BLOCKS: Final = 30
 
 FINEST_HZ: Final = 100.0
 """Readings a second within a window."""
+
+
+BEFORE_S: Final = 2.0
+AFTER_S: Final = 2.5
+"""Seconds shown before an event's onset and after its end."""
+
+LONGEST_S: Final = 20.0
+"""Most seconds shown of an event."""
 
 
 class Trace(NamedTuple):
@@ -93,6 +102,12 @@ class Course:
     gravity: NDArray[np.float32]
     background: NDArray[np.float32]
     on: NDArray[np.float32]
+
+
+def around(event: np.void) -> tuple[float, float]:
+    """Return the start and the end (s) of the stretch in which a row of the event table is shown."""
+    onset = float(event["onset"])
+    return onset - BEFORE_S, onset + min(float(event["duration"]) + AFTER_S, LONGEST_S)
 
 
 def length_of(source: Source) -> float:
@@ -286,7 +301,7 @@ def _pieces(
         if span.first < end and span.last > begin:
             edges += [(max(span.first, begin), None), (min(span.last, end), None)]
     places = sorted({place for place, _ in edges})
-    for low, high in zip(places, places[1:], strict=False):
+    for low, high in pairwise(places):
         inside = next((span for span in spans if span.first <= low and high <= span.last), None)
         for first in range(low, high, longest):
             yield first, min(first + longest, high), inside
