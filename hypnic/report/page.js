@@ -554,6 +554,7 @@
     if (card) mark(card); else toRow(Number(id));
   });
 
+  $("no-script").hidden = true;
   $("overview").hidden = $("list").hidden = false;
   document.querySelectorAll(".card [data-zoom]").forEach((button) => { button.hidden = false; });
   draw();
