@@ -140,6 +140,7 @@ def test_a_night_in_which_nothing_can_be_detected_says_so(xyz: np.ndarray) -> No
     html = report_html(recording(xyz))
     assert "Nothing could be detected" in html
     assert "usable samples" in html
+    assert "hypnic jerks <em>" not in html
     assert data_of(html)["rest"] == []
 
 

@@ -248,7 +248,7 @@
     const [ticks, step] = timeTicks(room);
     for (const t of ticks) {
       node("path", { d: `M${x(t)} ${top}V${bottom}`, class: "grid" }, behind);
-      node("text", { x: Math.min(x(t), width - 16), y: bottom + 15, class: "middle" }, front, tickText(t, step));
+      node("text", { x: Math.min(x(t), width - 24), y: bottom + 15, class: "middle" }, front, tickText(t, step));
     }
     const height = bottom + 22;
     svg.setAttribute("viewBox", `0 0 ${width} ${height}`);

@@ -267,12 +267,14 @@ def report_html(
         says why.
     """
     problems: list[str] = []
+    examined = True
     if events is None:
         try:
             events = detect(recording, settings=settings, progress=progress)
         except DataError as error:
             if recording.damage and sum(d.missing for d in recording.damage) >= recording.n_samples:
                 raise
+            examined = False
             problems.append(f"Nothing could be detected: {error}.")
             used = settings or Settings.preset(recording.site)
             events = Events(meta={"settings": used.to_dict(), "hypnic_version": hypnic.__version__})
@@ -300,6 +302,7 @@ def report_html(
     facts = describe(recording)
     clock = Clock(recording.start_time, recording.duration, zone)
     context = _context(recording, events, rest, asleep, clock, facts, problems)
+    context["examined"] = examined
     context["title"] = title or recording.path.name
     context["waves"] = [
         _card(events.array[n], int(asleep[n]), trace, clock) for n, trace in zip(chosen, traces, strict=True)
@@ -518,7 +521,9 @@ def _facts(
     """Return what is known of the recording, as pairs of name and words."""
 
     def three(values: Sequence[float | None]) -> str:
-        return ", ".join("unknown" if value is None else f"{1e3 * value:.3g}" for value in values) + " mg"
+        if any(value is None for value in values):
+            return "unknown"
+        return ", ".join(f"{1e3 * (value or 0.0):.3g}" for value in values) + " mg"
 
     gaps, damage = facts["gaps"], facts["damage"]
     rate = f"{facts['rate']:g} Hz"
