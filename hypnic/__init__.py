@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from hypnic.explanation import explain
     from hypnic.quality import describe
     from hypnic.recording import Recorder, Recording
+    from hypnic.report.figures import plot_average, plot_event, plot_night
+    from hypnic.report.page import report_html, write_report
     from hypnic.settings import Settings
     from hypnic.simulate import Sleeper
     from hypnic.sources import open_source as open
@@ -45,7 +47,12 @@ __all__ = [
     "detect",
     "explain",
     "open",
+    "plot_average",
+    "plot_event",
+    "plot_night",
+    "report_html",
     "rest_table",
+    "write_report",
 ]
 
 # Names are imported when they are first used: importing hypnic must cost nothing that is not needed.
@@ -63,6 +70,11 @@ _HOMES = {
     "describe": "hypnic.quality",
     "open": "hypnic.sources",
     "rest_table": "hypnic.bouts",
+    "plot_average": "hypnic.report.figures",
+    "plot_event": "hypnic.report.figures",
+    "plot_night": "hypnic.report.figures",
+    "report_html": "hypnic.report.page",
+    "write_report": "hypnic.report.page",
     "Recorder": "hypnic.recording",
     "Recording": "hypnic.recording",
     "Settings": "hypnic.settings",

@@ -155,6 +155,13 @@ class Detector:
         }
         return facts if self._reference is None else facts | {"reference": self._reference.place}
 
+    @property
+    def arrays(self) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
+        """The two arrays of the state (`hypnic.layout`), to look at: they change with every sample."""
+        floats, integers = self._floats.view(), self._integers.view()
+        floats.flags.writeable = integers.flags.writeable = False
+        return floats, integers
+
     def push(self, xyz: ArrayLike, reference: ArrayLike | None = None) -> Events:
         """Take in the next samples.
 

@@ -12,6 +12,7 @@ import json
 import math
 import os
 from collections.abc import Iterator, Mapping, Sequence
+from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
@@ -101,6 +102,13 @@ EVENT_DTYPE: Final = np.dtype([(column.name, column.dtype) for column in COLUMNS
 """NumPy type of one row."""
 
 
+_SHORT: Final = 12
+"""Rows that a notebook shows of a table."""
+
+_IN_SHORT: Final = ("onset", "duration", "label", "score", "peak_g", "rest", "id")
+"""Columns that a notebook shows of a table."""
+
+
 def _text(column: Column, value: Any, missing: str) -> str:
     if column.dtype.startswith("f"):
         return missing if math.isnan(value) else f"{value:.{column.decimals}f}"
@@ -184,6 +192,24 @@ class Events:
     def __repr__(self) -> str:
         counts = ", ".join(f"{n} {label}" for label, n in self.counts().items() if n)
         return f"<Events: {len(self)} rows{': ' + counts if counts else ''}>"
+
+    def _repr_html_(self) -> str:
+        """Return what a notebook shows: how many of each label, and the first rows."""
+        said = ", ".join(f"{n} {label}" for label, n in self.counts().items() if n) or "none"
+        shown = [column for column in COLUMNS if column.name in _IN_SHORT]
+        heads = "".join(f"<th>{name.name}{f' ({name.unit})' if name.unit else ''}</th>" for name in shown)
+        rows = "".join(
+            "<tr>"
+            + "".join(f"<td>{escape(_text(column, row[column.name], ''))}</td>" for column in shown)
+            + "</tr>"
+            for row in self.array[:_SHORT]
+        )
+        left = f"<p>{len(self) - _SHORT} more rows</p>" if len(self) > _SHORT else ""
+        table = f"<table><thead><tr>{heads}</tr></thead><tbody>{rows}</tbody></table>" if len(self) else ""
+        return (
+            f"<p><b>Events</b>: {len(self)} rows: {escape(said)}. Jerks are candidates: a sensor cannot see sleep."
+            f"</p>{table}{left}"
+        )
 
     def counts(self) -> dict[str, int]:
         """Return the number of rows of each label, labels without a row included."""

@@ -16,6 +16,7 @@ import typer
 # isort: off
 from hypnic.cli import nights as nights
 from hypnic.cli import judge as judge
+from hypnic.cli import report as report
 from hypnic.cli import live as live
 from hypnic.cli import bench as bench
 

@@ -10,6 +10,7 @@ import math
 import os
 from collections.abc import Callable, Iterable, Iterator
 from datetime import UTC, datetime
+from html import escape
 from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, Self
@@ -335,6 +336,22 @@ class BaseRecording:
     def __repr__(self) -> str:
         facts = f"{self.duration:.1f} s at {self.rate:g} Hz, {self.site}, {len(self.gaps)} gaps"
         return f"<{type(self).__name__} {self.path.name}: {facts}>"
+
+    def _repr_html_(self) -> str:
+        """Return what a notebook shows: what the recording is."""
+        lost = int(self.gaps["missing"].sum()) / self.rate
+        facts = {
+            "length": f"{self.duration / 3600:.2f} h, {self.n_samples:,} samples at {self.rate:g} Hz",
+            "start": self.start_time.isoformat(sep=" ", timespec="seconds") if self.start_time else "unknown",
+            "site": self.site,
+            "sensor": self.sensor or "unknown",
+            "gaps": f"{len(self.gaps):,}, {lost:.1f} s in all" if len(self.gaps) else "none",
+        }
+        rows = "".join(
+            f"<tr><th style='text-align:left'>{name}</th><td style='text-align:left'>{escape(value)}</td></tr>"
+            for name, value in facts.items()
+        )
+        return f"<p><b>{type(self).__name__}</b> {escape(self.path.name)}</p><table>{rows}</table>"
 
     # Reading
 
