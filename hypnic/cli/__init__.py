@@ -18,6 +18,7 @@ from hypnic.cli import nights as nights
 from hypnic.cli import judge as judge
 from hypnic.cli import live as live
 from hypnic.cli import export as export
+from hypnic.cli import study as study
 
 # isort: on
 from hypnic.cli.shared import app, complain
