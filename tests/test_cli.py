@@ -54,7 +54,7 @@ def write(path: Path, xyz: np.ndarray, **attrs: object) -> Path:
 
 def test_version_and_help() -> None:
     assert hypnic("--version").stdout.startswith("hypnic ")
-    for command in ("detect", "info", "simulate", "score", "explain", "rest"):
+    for command in ("detect", "info", "simulate", "score", "explain", "rest", "export", "study"):
         assert command in hypnic("--help").stdout
         assert "--help" in hypnic(command, "--help").stdout
 

@@ -429,3 +429,21 @@ def test_every_format_is_in_the_command() -> None:
     from hypnic.cli.export import To
 
     assert set(get_args(To)) == set(EXPORTERS)
+
+
+def test_a_real_recording(recordings: Path, tmp_path: Path) -> None:
+    edfio = pytest.importorskip("edfio")
+    with hypnic.open(recordings / "stress_predict_e4_32hz" / "S01_ACC.csv") as recording:
+        truth = recording.read()
+        (path,) = export(recording, tmp_path / "s01.edf", events=found())
+        (samples, *_) = export(recording, tmp_path / "set", to="bids", events=found())
+        start = recording.start_time
+    edf = edfio.read_edf(path)
+    assert start is not None
+    assert edf.startdatetime == start.replace(tzinfo=None)
+    data = np.stack([signal.data for signal in edf.signals], axis=1)[: len(truth)]
+    full = edf.signals[0].physical_max
+    assert full >= np.abs(truth).max() > full / 2
+    np.testing.assert_allclose(data, truth, atol=full / 32767 / 2 + 1e-6)
+    si = np.loadtxt(samples, delimiter="\t")
+    np.testing.assert_allclose(si / STANDARD_GRAVITY, truth, atol=1e-6)

@@ -67,6 +67,7 @@ def export(
     from hypnic.errors import DataError, UsageError
     from hypnic.export import export as export_to
     from hypnic.export import find_exporter, stored_events
+    from hypnic.export.base import refuse_existing
 
     folder = not output.suffix or output.is_dir()
     name = to or ("bids" if folder else None)
@@ -79,6 +80,9 @@ def export(
         raise UsageError(f"{output} is the recording itself: name another file")
     if not output.parent.is_dir():
         raise DataError(f"{output}: there is no folder {output.parent}")
+    if exporter.suffixes and not overwrite:
+        # Before a detector runs for nothing.
+        refuse_existing(output)
     with open_night(file, dataset, rate, scale, units, site, columns, time) as recording:
         chosen = read_settings(settings, recording.site)
         events = None if detect or chosen is not None else stored_events(recording)

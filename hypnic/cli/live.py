@@ -258,14 +258,14 @@ def _run(
     from hypnic.live import EventCommand, EventFile, Session
 
     sinks: list[Sink] = []
-    if on_event is not None:
-        sinks.append(EventCommand(on_event))
-    if events is not None:
-        sinks.append(EventFile(events, overwrite=overwrite))
     if lsl:
         from hypnic.export.lsl import LslOutlet
 
         sinks.append(LslOutlet(source))
+    if on_event is not None:
+        sinks.append(EventCommand(on_event))
+    if events is not None:
+        sinks.append(EventFile(events, overwrite=overwrite))
     out = sys.stderr if str(events) == "-" else sys.stdout
     with Session(source, sinks=sinks, overwrite=overwrite, **options) as session:
         useful = session.recorder is not None or bool(sinks) or keep is not None

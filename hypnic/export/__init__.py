@@ -149,6 +149,9 @@ def export(
     given = {name: value for name, value in options.items() if value is not None}
     if strange := sorted(given.keys() - exporter.options):
         raise UsageError(f"{', '.join(strange)} means nothing for {exporter.name}")
+    if exporter.suffixes and not overwrite:
+        # Before a detector runs for nothing.
+        refuse_existing(path)
     found = stored_events(recording) if events is None else events
     if found is None:
         from hypnic.detector import detect

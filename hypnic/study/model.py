@@ -156,6 +156,11 @@ def fit_counts(
     others = np.ones((n, 1))
     if not clustered and len(people) > 1:
         others = np.column_stack([[float(name == person) for name in who] for person in people])
+        for person, mine in zip(people, others.T, strict=True):
+            if not counts[mine > 0].any():
+                raise DataError(
+                    f"{person} has no jerk in any of these nights, and so no rate: leave them out"
+                )
     parameters = others.shape[1] + k
     units = len(people) if clustered else n
     left = units - (1 + k if clustered else parameters)

@@ -6,6 +6,7 @@ import csv
 import io
 import math
 import os
+import re
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -198,7 +199,8 @@ class Study:
         names = [*Night._fields, *(column.name for column in columns)]
         rows = []
         for night, row, sleeper in self.pairs:
-            facts = [_value(value) for value in night._replace(subject=sleeper)]
+            untold = {"windows": None} if night.windows < 0 else {}
+            facts = [_value(value) for value in (night._asdict() | {"subject": sleeper} | untold).values()]
             noted = [_value(c.numbers[row]) if c.is_number else c.words[row] for c in columns]
             rows.append(facts + noted)
         return _csv([names, *rows])
@@ -233,7 +235,7 @@ def _cells(cells: Sequence[str]) -> str:
 
 
 def _value(value: object) -> str:
-    if value is None or (isinstance(value, float) and math.isnan(value)) or value == -1:
+    if value is None or (isinstance(value, float) and math.isnan(value)):
         return ""
     return str(value)
 
@@ -251,7 +253,8 @@ def join(nights: Sequence[Night], diary: Diary) -> tuple[list[Pair], list[str]]:
     """Return the nights that are in the diary, and in words what is not.
 
     A row with a file name is joined by that, with or without its ending; any other by the date of its evening (see
-    `hypnic.study.evening_of`) and, where the diary has one, the subject.
+    `hypnic.study.evening_of`) and, where the diary has one, the subject: as the recording says, or, where it says
+    none and there are several sleepers, as a word in the name of its file (``P1_2024-03-21.csv``).
 
     Raises
     ------
@@ -264,6 +267,7 @@ def join(nights: Sequence[Night], diary: Diary) -> tuple[list[Pair], list[str]]:
         for name in {night.name.lower(), Path(night.name).stem.lower()}:
             named[name].append(night)
         dated[night.date].append(night)
+    several = len({entry.subject.lower() for entry in diary.entries}) > 1
     pairs: list[Pair] = []
     lost: list[str] = []
     taken: dict[str, int] = {}
@@ -274,7 +278,7 @@ def join(nights: Sequence[Night], diary: Diary) -> tuple[list[Pair], list[str]]:
             fitting = [
                 night
                 for night in dated.get(entry.night, [])
-                if not entry.subject or not night.subject or night.subject.lower() == entry.subject.lower()
+                if not entry.subject or _is_of(night, entry.subject, several)
             ]
         if len(fitting) > 1:
             raise DataError(
@@ -282,7 +286,7 @@ def join(nights: Sequence[Night], diary: Diary) -> tuple[list[Pair], list[str]]:
                 "column file, or leave one of them out"
             )
         if not fitting:
-            lost.append(entry.file or f"{entry.night}")
+            lost.append(entry.file or f"{entry.subject} {entry.night}".strip())
             continue
         if fitting[0].name in taken:
             raise DataError(
@@ -305,6 +309,12 @@ def join(nights: Sequence[Night], diary: Diary) -> tuple[list[Pair], list[str]]:
         there = f"the recordings are of {_list(dates)}" if dates else "no recording says when it was made"
         raise DataError(f"{diary.path}: no night of it was recorded: {there}, the diary has {_list(lost)}")
     return pairs, notes
+
+
+def _is_of(night: Night, subject: str, several: bool) -> bool:
+    if night.subject or not several:
+        return night.subject.lower() in ("", subject.lower())
+    return subject.lower() in re.split(r"[^0-9a-z]+", night.name.lower())
 
 
 def _list(names: Sequence[str]) -> str:
@@ -382,6 +392,13 @@ def compare(
     if not pairs:
         raise DataError("none of the nights has an onset window to count jerks in")
 
+    if silent := _silent(pairs):
+        notes.append(
+            f"Without any jerk, so that they tell nothing of a ratio, and left out: {_list(silent)}."
+        )
+        heard = [pair.sleeper not in silent for pair in pairs]
+        pairs = [pair for pair, kept in zip(pairs, heard, strict=True) if kept]
+        against = against[np.array(heard)]
     data = _Data(pairs, against)
     ratios: list[Ratio] = []
     refusals: list[Refusal] = []
@@ -400,6 +417,16 @@ def compare(
     notes += diary.notes
     notes += _cautions(data, ratios, effect, false_alarms, kind)
     return Study(tuple(pairs), diary, kind, effect, tuple(ratios), tuple(refusals), tuple(notes))
+
+
+def _silent(pairs: Sequence[Pair]) -> list[str]:
+    """Return the sleepers without any jerk, where others have some and each has a baseline of his own."""
+    jerks: dict[str, int] = defaultdict(int)
+    for pair in pairs:
+        jerks[pair.sleeper] += pair.night.jerks
+    if len(jerks) >= GEE_SLEEPERS or not any(jerks.values()):
+        return []
+    return sorted(sleeper for sleeper, count in jerks.items() if not count)
 
 
 def _wanted(
