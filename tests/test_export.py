@@ -233,6 +233,9 @@ def test_parquet(tmp_path: Path) -> None:
     back = read_events(tmp_path / "e.parquet")
     assert back.array.tobytes() == events.array.tobytes()
     assert back.meta == events.meta
+    from hypnic.marks import load
+
+    assert load(tmp_path / "e.parquet").onset.tolist() == events.latest()["onset"].tolist()
     Events().write(tmp_path / "none.parquet")
     assert len(read_events(tmp_path / "none.parquet")) == 0
 
@@ -319,7 +322,7 @@ def test_bids_takes_night_after_night(night: BaseRecording, tmp_path: Path) -> N
         {"participant_id": "sub-02", "age": "n/a"},
     ]
     assert (home / "sub-01" / "ses-b" / "sub-01_ses-b_scans.tsv").is_file()
-    with pytest.raises(hypnic.DataError, match="exists already"):
+    with pytest.raises(hypnic.DataError, match="the night is there already: give this one a session"):
         export(night, home, to="bids", subject="01", session="b")
     export(night, home, to="bids", subject="01", session="b", overwrite=True)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import os
+import signal
 import subprocess
 import sys
 import uuid
@@ -19,6 +20,7 @@ import hypnic
 from hypnic.chunk import ArraySource, Chunk
 from hypnic.events import EVENT_DTYPE, Events
 from hypnic.live import Player, SampleSink, Session
+from tests.played import Board, restless
 
 NIGHT = Path(__file__).parents[1] / "data" / "wrist_onset.h5"
 PATIENCE = 30.0  # seconds for a stream to be found, on a busy machine
@@ -141,6 +143,36 @@ def test_the_command_takes_it(lsl: Any, tmp_path: Path) -> None:
     )
     assert done.returncode == 0, done.stderr
     assert "ended by duration" in done.stdout
+
+
+def test_a_board_is_received(lsl: Any) -> None:
+    xyz = restless(60)
+    with Board(xyz, speed=1.0) as board:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "hypnic", "stream", board.path, "--lsl"],
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        try:
+            found = lsl.resolve_byprop("source_id", f"hypnic-{process.pid}", timeout=PATIENCE)
+            if not found:
+                pytest.skip("this machine's network shows no LSL stream, not even its own")
+            stream = lsl.StreamInlet(found[0])
+            got, stamps = pull(stream, 300)
+            now = lsl.local_clock()
+        finally:
+            process.send_signal(signal.SIGTERM)
+            _, error = process.communicate(timeout=60)
+    assert (process.returncode, error) == (0, "")
+    assert len(got) == 300
+    # An unbroken run of the board's samples, wherever the receiver came in; in counts of its range.
+    samples = np.array(got)
+    first = int(np.argmin(np.abs(xyz - samples[0]).sum(axis=1)))
+    np.testing.assert_allclose(samples, xyz[first : first + 300], atol=1e-3)
+    # Stamped by when they were taken: 100 a second, the last not long ago.
+    assert (stamps[-1] - stamps[0]) / 299 == pytest.approx(0.01, rel=0.1)
+    assert -1.0 < now - stamps[-1] < PATIENCE
 
 
 def test_without_pylsl(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -203,6 +203,10 @@ def test_nights_of_every_kind(tmp_path: Path) -> None:
     assert b == Night("b_2024-03-22.json", date(2024, 3, 22), "", 4, 2, 0.75, 1.0)
     assert c[:5] == ("c_2024-03-23.csv", date(2024, 3, 23), "", 5, -1)
     assert math.isnan(c.onset_hours)
+    (tmp_path / "other.json").write_text(
+        '{"events": [{"onset": 1, "label": "hypnic_jerk"}], "meta": {"rate": "?"}}'
+    )
+    assert read_night(tmp_path / "other.json")[:5] == ("other.json", None, "", 1, -1)
     pytest.importorskip("pyarrow")
     events(6).write(tmp_path / "d_2024-03-24.parquet")
     assert read_night(tmp_path / "d_2024-03-24.parquet").jerks == 6

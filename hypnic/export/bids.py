@@ -19,7 +19,7 @@ import numpy as np
 from hypnic import __version__
 from hypnic.errors import DataError, UsageError
 from hypnic.events import COLUMNS, LABELS, RESTS, Events, format_row, write_whole
-from hypnic.export.base import CANDIDATES, refuse_existing, remarks, whole
+from hypnic.export.base import CANDIDATES, remarks, whole
 from hypnic.readers.base import UNITS
 
 if TYPE_CHECKING:
@@ -34,6 +34,9 @@ TRACKSYS: Final = "imu"
 
 DECIMALS: Final = 5
 """Of m/s^2: a millionth of g, finer than a step of any sensor in use."""
+
+BLOCK: Final = 65536
+"""Missing rows that are written at once."""
 
 _UNITS: Final = {"s": "s", "g": "g0", "deg": "deg"}
 """Units of the event table as BIDS writes them; ln has none."""
@@ -108,8 +111,10 @@ def write(
     names = ("motion.tsv", "motion.json", "channels.tsv", "channels.json", "events.tsv", "events.json")
     paths = {name: home / "motion" / f"{stem}_{name}" for name in names}
     _check_folder(target)
-    if not overwrite:
-        refuse_existing(*paths.values())
+    if not overwrite and (there := next((path for path in paths.values() if path.exists()), None)):
+        raise DataError(
+            f"{there}: the night is there already: give this one a session of its own (--session), or --overwrite it"
+        )
     (home / "motion").mkdir(parents=True, exist_ok=True)
 
     with whole(paths["motion.tsv"]) as partial:
@@ -151,8 +156,8 @@ def _write_samples(recording: BaseRecording, path: Path) -> None:
     absent = "n/a\tn/a\tn/a\n"
     with path.open("w", encoding="ascii", newline="") as file:
         for chunk in recording:
-            for _ in range(chunk.missing):
-                file.write(absent)
+            for at in range(0, chunk.missing, BLOCK):
+                file.write(absent * min(BLOCK, chunk.missing - at))
             si = chunk.xyz.astype(np.float64) / UNITS["m/s2"]
             text = (row * len(si)) % tuple(si.ravel().tolist())
             # Rounding must not leave a zero with a sign, and what is no number is not available.

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 
 from hypnic.bouts import rest_table
 from hypnic.errors import DataError, UsageError
-from hypnic.events import EVENT_DTYPE, Events
+from hypnic.events import Events
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -184,10 +184,13 @@ def _of_table(file: Path) -> Night:
     from hypnic.marks import load
 
     marks = load(file)
-    meta = json.loads(file.read_text(encoding="utf-8-sig")).get("meta", {}) if ending == ".json" else {}
-    found = Events(meta=meta if isinstance(meta, dict) else {})
     jerks = int((marks.label == LABEL).sum())
-    return _night(file, found, evening_of(None, file.name), jerks=jerks)
+    try:
+        meta = dict(json.loads(file.read_text(encoding="utf-8-sig"))["meta"]) if ending == ".json" else {}
+    except (ValueError, TypeError, KeyError):
+        # Somebody else's table: the events are there, and how they were made is not.
+        meta = {}
+    return _night(file, Events(meta=meta), evening_of(None, file.name), jerks=jerks)
 
 
 def _night(
@@ -198,11 +201,13 @@ def _night(
     hours: float = math.nan,
     jerks: int | None = None,
 ) -> Night:
-    assert events.array.dtype == EVENT_DTYPE
     count = len(events.hypnic_jerks) if jerks is None else jerks
-    counts, rate = events.meta.get("counts"), events.meta.get("rate")
-    if math.isnan(hours) and isinstance(counts, dict) and rate:
-        hours = float(counts.get("received", math.nan)) / float(rate) / 3600
+    if math.isnan(hours):
+        try:
+            hours = float(events.meta["counts"]["received"]) / float(events.meta["rate"]) / 3600
+        except (KeyError, TypeError, ValueError, ZeroDivisionError):
+            # Not told, or not by hypnic.
+            hours = math.nan
     if "rest" not in events.meta:
         return Night(file.name, evening, subject, count, -1, math.nan, hours)
     windows = rest_table(events).windows
