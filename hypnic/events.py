@@ -21,6 +21,9 @@ import numpy as np
 from hypnic.errors import DataError, UsageError
 
 if TYPE_CHECKING:
+    from datetime import datetime
+
+    import mne
     import pandas as pd
     from numpy.typing import NDArray
 
@@ -31,6 +34,7 @@ __all__ = [
     "JERKS",
     "LABELS",
     "RESTS",
+    "TEXT_FORMATS",
     "Column",
     "Events",
     "format_row",
@@ -56,7 +60,10 @@ JERKS: Final = ("hypnic_jerk", "isolated_jerk")
 RESTS: Final = ("awake", "settling", "onset", "still", "off")
 """Every rest state, in the order of the detector's integer codes."""
 
-FORMATS: Final = ("csv", "tsv", "json", "jsonl")
+TEXT_FORMATS: Final = ("csv", "tsv", "json", "jsonl")
+"""Text formats that `Events.to_text` knows."""
+
+FORMATS: Final = (*TEXT_FORMATS, "parquet")
 """File formats that `Events.write` knows."""
 
 
@@ -261,6 +268,15 @@ class Events:
         frame.attrs.update(self.meta)
         return frame
 
+    def to_mne(self, start: datetime | None = None) -> mne.Annotations:
+        """Return the last revision of each event as `mne.Annotations` (needs the ``mne`` extra).
+
+        See `hypnic.export.mne.to_annotations`; a whole recording: `hypnic.export.mne.to_raw`.
+        """
+        from hypnic.export.mne import to_annotations
+
+        return to_annotations(self, start)
+
     def to_text(self, fmt: str = "csv") -> str:
         """Return the table as text.
 
@@ -273,10 +289,15 @@ class Events:
         Raises
         ------
         UsageError
-            If the format is unknown.
+            If the format is unknown, or is not text.
         """
-        if fmt not in FORMATS:
-            raise UsageError(f"format {fmt!r} is unknown: use {', '.join(FORMATS)}")
+        if fmt not in TEXT_FORMATS:
+            what = (
+                "is not text: write it to a file"
+                if fmt in FORMATS
+                else f"is unknown: use {', '.join(FORMATS)}"
+            )
+            raise UsageError(f"format {fmt!r} {what}")
         if fmt == "json":
             return json.dumps({"meta": self.meta, "events": list(map(plain_row, self))}, indent=1) + "\n"
         lines = [format_row(row, fmt) for row in self]
@@ -291,15 +312,21 @@ class Events:
         ----------
         path : path-like
             Where to; an existing file is replaced.
-        fmt : {"csv", "tsv", "json", "jsonl"}, optional
-            By default the ending of `path`.
+        fmt : {"csv", "tsv", "json", "jsonl", "parquet"}, optional
+            By default the ending of `path`. Parquet needs the ``parquet`` extra.
 
         Raises
         ------
         UsageError
-            If the format is unknown.
+            If the format is unknown, or the package that it needs is not installed.
         OSError
             If the file cannot be written; nothing half-written is left behind.
         """
         target = Path(path)
-        write_whole(target, self.to_text(fmt or target.suffix.lstrip(".").lower()))
+        kind = fmt or target.suffix.lstrip(".").lower()
+        if kind == "parquet":
+            from hypnic.export.parquet import write_events
+
+            write_events(self, target)
+            return
+        write_whole(target, self.to_text(kind))

@@ -388,14 +388,7 @@ def _block(F, N):
     F[S_FLOOR] = max(F[P_FLOOR], step * step)
     F[S_NOISE] = median
     F[S_ON] = math.exp(median + on)
-    if N[I_OPEN]:
-        _set_off(F)
-
-
-@jit
-def _set_off(F):
-    """Set the energy below which the open event dies away."""
-    F[S_OFF] = max(math.exp(F[S_NOISE] + F[P_OFF]), 0.25 * F[S_FLOOR])
+    F[S_OFF] = max(math.exp(median + F[P_OFF]), 0.25 * F[S_FLOOR])
 
 
 @jit
@@ -578,7 +571,6 @@ def _open(F, N, level):
                 break
 
     N[I_OPEN] = 1
-    _set_off(F)
     N[I_ONSET] = N[I_INDEX] - onset
     N[I_LAST_ABOVE] = N[I_INDEX]
     N[I_PEAK_AT] = N[I_ONSET]

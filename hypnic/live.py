@@ -31,7 +31,7 @@ from collections import deque
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol, Self, TextIO
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol, Self, TextIO, runtime_checkable
 
 import numpy as np
 
@@ -48,7 +48,7 @@ if TYPE_CHECKING:
 
     from hypnic.recording import Recorder
 
-__all__ = ["EventCommand", "EventFile", "Player", "Session", "Sink", "Update", "prepare"]
+__all__ = ["EventCommand", "EventFile", "Player", "SampleSink", "Session", "Sink", "Update", "prepare"]
 
 PIECE: Final = 0.1
 """Seconds on the clock that one piece of a played recording lasts."""
@@ -99,6 +99,14 @@ class Sink(Protocol):
 
     def close(self) -> None:
         """Let go of whatever is held, however the session has ended."""
+
+
+@runtime_checkable
+class SampleSink(Sink, Protocol):
+    """A sink that takes the samples of a session as well."""
+
+    def take_samples(self, chunk: Chunk) -> None:
+        """Take the samples of each chunk (perhaps none) before the detector does."""
 
 
 class Player:
@@ -200,7 +208,7 @@ class Session:
         holds what the detector was given. Events go into its ``/events`` as they come; at the end the last
         revision of each takes their place.
     sinks : iterable of Sink, optional
-        Who else takes the events. They are closed at the end.
+        Who else takes the events (and, a `SampleSink`, the samples). They are closed at the end.
     duration : float, optional
         Seconds after which to end, lost samples counted.
     overwrite : bool, optional
@@ -407,6 +415,9 @@ class Session:
             self._last_data = time.monotonic()
         if self.recorder is not None:
             self.recorder.write(chunk)
+        for sink in self._sinks:
+            if isinstance(sink, SampleSink):
+                sink.take_samples(chunk)
         self._note_clock(chunk)
         self._seen += chunk.missing + len(chunk)
         return Update(chunk, self._detect(chunk))

@@ -161,7 +161,7 @@ def load(path: str | os.PathLike[str], side: Literal["truth", "found"] = "truth"
     Parameters
     ----------
     path : path-like
-        A hypnic HDF5 night, an event table that `Events.write` wrote (CSV, TSV, JSON, JSON Lines), a BIDS
+        A hypnic HDF5 night, an event table that `Events.write` wrote (CSV, TSV, JSON, JSON Lines, Parquet), a BIDS
         ``events.tsv``, or any text table separated by comma, semicolon or tab with a header line and a column
         ``onset`` in seconds from the start of the recording. Read where present: ``duration``, the label from
         ``label``, ``trial_type`` or ``description`` (``hypnic_jerk`` where there is none), ``score``,
@@ -189,7 +189,13 @@ def load(path: str | os.PathLike[str], side: Literal["truth", "found"] = "truth"
     """
     if side not in ("truth", "found"):
         raise UsageError(f"side {side!r} is unknown: use truth or found")
-    table = _night_table(path, side) if _is_hdf5(path) else None
+    table: NDArray[np.void] | Events | None = None
+    if _is_hdf5(path):
+        table = _night_table(path, side)
+    elif Path(path).suffix.lower() == ".parquet":
+        from hypnic.export.parquet import read_events
+
+        table = read_events(path)
     try:
         return _marks(_text_rows(Path(path))) if table is None else Marks.of(table)
     except DataError as error:

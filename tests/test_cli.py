@@ -54,7 +54,20 @@ def write(path: Path, xyz: np.ndarray, **attrs: object) -> Path:
 
 def test_version_and_help() -> None:
     assert hypnic("--version").stdout.startswith("hypnic ")
-    for command in ("detect", "info", "simulate", "score", "explain", "rest", "bench", "warmup"):
+    commands = (
+        "detect",
+        "info",
+        "simulate",
+        "score",
+        "explain",
+        "rest",
+        "report",
+        "export",
+        "study",
+        "bench",
+        "warmup",
+    )
+    for command in commands:
         assert command in hypnic("--help").stdout
         assert "--help" in hypnic(command, "--help").stdout
 

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from hypnic.errors import DataError, UsageError
-from hypnic.events import COLUMNS, EVENT_DTYPE, FORMATS, LABELS, RESTS, Events, format_row
+from hypnic.events import COLUMNS, EVENT_DTYPE, LABELS, RESTS, TEXT_FORMATS, Events, format_row
 
 DESIGN = [
     ("onset", "<f8"),
@@ -231,7 +231,7 @@ def test_json_is_strict_whatever_the_value(value):
         json.loads(Events(rows).to_text(fmt), parse_constant=no_constants)
 
 
-@pytest.mark.parametrize("fmt", FORMATS)
+@pytest.mark.parametrize("fmt", TEXT_FORMATS)
 def test_text_is_what_is_written(tmp_path, fmt):
     events = Events(table(7), META)
     events.write(tmp_path / "a", fmt)

@@ -19,6 +19,8 @@ from hypnic.cli import judge as judge
 from hypnic.cli import report as report
 from hypnic.cli import live as live
 from hypnic.cli import bench as bench
+from hypnic.cli import export as export
+from hypnic.cli import study as study
 
 # isort: on
 from hypnic.cli.shared import app, complain

@@ -40,7 +40,7 @@ __all__ = ["explain", "rest", "score"]
 
 RestFormat = Literal["table", "csv", "tsv", "json"]
 
-_TABLES = (".h5", ".hdf5", ".csv", ".tsv", ".txt", ".json", ".jsonl")
+_TABLES = (".h5", ".hdf5", ".csv", ".tsv", ".txt", ".json", ".jsonl", ".parquet")
 """Endings of the files in a folder that can hold events."""
 
 _FLIPS = 3

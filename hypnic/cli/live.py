@@ -58,6 +58,9 @@ CommandOption = Annotated[
         help="Command to run for each row: JSON on its input, HYPNIC_LABEL, HYPNIC_SCORE, ... around it.",
     ),
 ]
+LslOption = Annotated[
+    bool, typer.Option("--lsl", help="Samples and rows on the Lab Streaming Layer: hypnic and hypnic-events.")
+]
 DurationOption = Annotated[str | None, typer.Option(help="When to end: 90, 90s, 30m, 8h or 7:45:00.")]
 SettingsOption = Annotated[Path | None, typer.Option(help="TOML file of settings.")]
 OverwriteOption = Annotated[bool, typer.Option("--overwrite", help="Replace existing files.")]
@@ -104,6 +107,7 @@ def stream(
         Path | None, typer.Option("--raw", help="Log of every byte with its time, to replay later.")
     ] = None,
     on_event: CommandOption = None,
+    lsl: LslOption = False,
     duration: DurationOption = None,
     site: Annotated[Site, typer.Option(help="Where the sensor is.")] = "wrist",
     format: FormatOption = None,
@@ -154,6 +158,7 @@ def stream(
             record=record,
             events=events,
             on_event=on_event,
+            lsl=lsl,
             keep=raw,
             overwrite=overwrite,
             duration=seconds,
@@ -181,6 +186,7 @@ def replay(
     record: RecordOption = None,
     events: EventsOption = None,
     on_event: CommandOption = None,
+    lsl: LslOption = False,
     duration: DurationOption = None,
     site: SiteOption = None,
     rate: RateOption = None,
@@ -212,7 +218,7 @@ def replay(
     }
     seconds = _seconds(duration)
     if pty:
-        if record or events or on_event or duration:
+        if record or events or on_event or lsl or duration:
             raise UsageError(
                 "--pty plays for other programs: give the outputs to hypnic stream on the other side"
             )
@@ -231,6 +237,7 @@ def replay(
             record=record,
             events=events,
             on_event=on_event,
+            lsl=lsl,
             keep=None,
             overwrite=overwrite,
             duration=seconds,
@@ -242,6 +249,7 @@ def _run(
     *,
     events: Path | None,
     on_event: str | None,
+    lsl: bool,
     keep: Path | None,
     overwrite: bool,
     **options: Any,
@@ -250,6 +258,10 @@ def _run(
     from hypnic.live import EventCommand, EventFile, Session
 
     sinks: list[Sink] = []
+    if lsl:
+        from hypnic.export.lsl import LslOutlet
+
+        sinks.append(LslOutlet(source))
     if on_event is not None:
         sinks.append(EventCommand(on_event))
     if events is not None:

@@ -50,7 +50,7 @@ if TYPE_CHECKING:
 
 __all__ = ["detect", "info", "simulate"]
 
-Format = Literal["table", "csv", "tsv", "json", "jsonl"]
+Format = Literal["table", "csv", "tsv", "json", "jsonl", "parquet"]
 Place = Literal["bed", "limb"]
 Placement = Literal["frame", "limb", "partner"]
 
@@ -135,6 +135,8 @@ def detect(
     several = len(files) > 1
     if several and output is None and format not in (None, "table"):
         raise UsageError("several recordings give several tables: name a folder for them with -o")
+    if format == "parquet" and output is None:
+        raise UsageError("Parquet is not for a terminal or a pipe: name a file with -o")
     if several and output is not None and output.suffix:
         raise UsageError(f"-o {output}: several recordings need a folder, this looks like a file")
     if several and reference is not None:
