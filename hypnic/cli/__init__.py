@@ -17,6 +17,7 @@ import typer
 from hypnic.cli import nights as nights
 from hypnic.cli import judge as judge
 from hypnic.cli import live as live
+from hypnic.cli import convert as convert
 
 # isort: on
 from hypnic.cli.shared import app, complain

@@ -265,9 +265,7 @@ class ActigraphRecording(BlockRecording):
             info = _info(path, archive)
             found = members(archive, "log.bin")
             if not found:
-                old = (
-                    ": a file of firmware 2.5 or older" if members(archive, "activity.bin") else ""
-                )
+                old = ": a file of firmware 2.5 or older" if members(archive, "activity.bin") else ""
                 raise DataError(f"{path}: there is no log.bin in the archive{old}: export it as text")
             if complaint := unpack(path, archive, found[0], self._log):
                 notes.append(complaint)
@@ -317,7 +315,10 @@ class ActigraphRecording(BlockRecording):
     def _decode(self, blocks: NDArray[np.int64]) -> NDArray[Any]:
         parts = []
         for at, size, kind in zip(
-            self._offset[blocks].tolist(), self._size[blocks].tolist(), self._kind[blocks].tolist(), strict=True
+            self._offset[blocks].tolist(),
+            self._size[blocks].tolist(),
+            self._kind[blocks].tolist(),
+            strict=True,
         ):
             body = np.frombuffer(read_at(self._log, at, size, self.path), np.uint8)
             if kind == ACTIVITY_2:

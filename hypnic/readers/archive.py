@@ -45,7 +45,9 @@ def open_archive(path: Path) -> Iterator[zipfile.ZipFile]:
         raise DataError(f"{path}: the ZIP archive is damaged or cut short: {error}") from None
     with archive:
         if len(archive.infolist()) > MOST_MEMBERS:
-            raise DataError(f"{path}: {len(archive.infolist())} members in the archive: no recording has so many")
+            raise DataError(
+                f"{path}: {len(archive.infolist())} members in the archive: no recording has so many"
+            )
         yield archive
 
 

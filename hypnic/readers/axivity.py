@@ -79,7 +79,7 @@ class _Kind(NamedTuple):
 class _Sectors(NamedTuple):
     offset: NDArray[np.int64]
     stamp: NDArray[np.float64]
-    count: NDArray[np.int64]
+    samples: NDArray[np.int64]
     kind: _Kind
     reasons: dict[int, str]
     before: int
@@ -246,7 +246,7 @@ class AxivityRecording(BlockRecording):
         layout: Layout = lay_out(
             path,
             found.stamp,
-            found.count,
+            found.samples,
             nominal,
             rate=rate,
             resolution=1 / nominal if found.coarse else TICK,
@@ -262,7 +262,7 @@ class AxivityRecording(BlockRecording):
         super().__init__(
             path,
             layout,
-            found.count,
+            found.samples,
             factor=unit,
             start=moment,
             site=choose_site(site, _place(header), notes),
@@ -312,6 +312,4 @@ def _place(header: bytes) -> str:
     return parse_qs(text, max_num_fields=None).get("_p", [""])[0][:40]
 
 
-FORMAT: Final = Format(
-    "Axivity", (".cwa",), matches, AxivityRecording, frozenset({"rate", "site", "start"})
-)
+FORMAT: Final = Format("Axivity", (".cwa",), matches, AxivityRecording, frozenset({"rate", "site", "start"}))

@@ -10,6 +10,7 @@ import os
 from bisect import bisect_left
 from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime, timedelta, tzinfo
+from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
@@ -28,6 +29,7 @@ __all__ = [
     "DISORDER",
     "BlockRecording",
     "Layout",
+    "check_options",
     "check_start",
     "choose_site",
     "lay_out",
@@ -295,6 +297,17 @@ def choose_site(site: str | None, stated: str, notes: list[str]) -> str:
     return "wrist"
 
 
+def check_options(rate: float | None) -> float | None:
+    """Return a rate that was given.
+
+    Raises
+    ------
+    UsageError
+        If it is none.
+    """
+    return None if rate is None else check_rate(rate)
+
+
 def check_start(start: datetime | str | None) -> datetime | None:
     """Return a start time that was given, with UTC for its zone where it has none.
 
@@ -365,7 +378,9 @@ class BlockRecording(BaseRecording):
             moment = datetime(1970, 1, 1, tzinfo=UTC) + timedelta(seconds=layout.start)
             moment = moment.replace(tzinfo=zone) if local else moment.astimezone(zone)
         except (OverflowError, ValueError):
-            raise DataError(f"{path}: its time stamps are at {layout.start:.6g} s, which is no time") from None
+            raise DataError(
+                f"{path}: its time stamps are at {layout.start:.6g} s, which is no time"
+            ) from None
         # Stamps that are a local time become POSIX seconds, and all move along with a start that is given.
         moved = (moment if start is None else start).timestamp() - layout.start
         self._clock = layout.clock.copy()
@@ -411,7 +426,7 @@ class BlockRecording(BaseRecording):
             pass
         inner = self._first[np.searchsorted(self._first, begin, "right") : np.searchsorted(self._first, end)]
         edges = [begin, *inner.tolist(), end]
-        for low, high in zip(edges[:-1], edges[1:], strict=True):
+        for low, high in pairwise(edges):
             try:
                 xyz = self._load(low, high)
             except (OSError, DataError) as error:
@@ -425,14 +440,3 @@ class BlockRecording(BaseRecording):
     def _decode(self, blocks: NDArray[np.int64]) -> NDArray[Any]:
         """Return the samples of some blocks, as stored, shape (n, 3)."""
         raise NotImplementedError(f"{type(self).__name__} does not decode its blocks")
-
-
-def check_options(rate: float | None) -> float | None:
-    """Return a rate that was given.
-
-    Raises
-    ------
-    UsageError
-        If it is none.
-    """
-    return None if rate is None else check_rate(rate)

@@ -190,13 +190,13 @@ class GeneactivRecording(BlockRecording):
         )
         if moment is None and zone is None:
             notes.append("the header does not say its time zone: UTC is assumed")
-        self._offset, self._count = offset[told], count[told]
+        self._offset, self._sizes = offset[told], count[told]
         found = re.search(r"to\s*\+?(\d+)", fields.get("Accelerometer Range", ""))
         device = (fields.get(name, "") for name in ("Device Type", "Device Unique Serial Code"))
         super().__init__(
             path,
             layout,
-            self._count,
+            self._sizes,
             factor=100.0 / gain,
             shift=shift / 100.0,
             start=moment,
@@ -209,7 +209,7 @@ class GeneactivRecording(BlockRecording):
         )
 
     def _decode(self, blocks: NDArray[np.int64]) -> NDArray[Any]:
-        sizes = (self._count[blocks] * SAMPLE_DIGITS).tolist()
+        sizes = (self._sizes[blocks] * SAMPLE_DIGITS).tolist()
         places = self._offset[blocks].tolist()
         text = b"".join(
             read_at(self._handle, at, size, self.path) for at, size in zip(places, sizes, strict=True)
