@@ -90,7 +90,7 @@ def _info(path: Path, archive: zipfile.ZipFile) -> dict[str, str]:
     if not found:
         raise DataError(f"{path}: there is no info.txt in the archive, so no rate and no scale")
     with tempfile.TemporaryFile() as file:
-        unpack(path, archive, found[0], file)
+        unpack(path, found[0], file)
         file.seek(0)
         text = file.read(INFO_SIZE).decode("utf-8-sig", "replace")
     pairs = (line.partition(":") for line in text.splitlines())
@@ -267,7 +267,7 @@ class ActigraphRecording(BlockRecording):
             if not found:
                 old = ": a file of firmware 2.5 or older" if members(archive, "activity.bin") else ""
                 raise DataError(f"{path}: there is no log.bin in the archive{old}: export it as text")
-            if complaint := unpack(path, archive, found[0], self._log):
+            if complaint := unpack(path, found[0], self._log):
                 notes.append(complaint)
         try:
             nominal = float(info.get("Sample Rate", ""))

@@ -205,7 +205,7 @@ def _measure(
         return _Measured(nominal, False, _limit(nominal))
     guess = float(np.median(n[sane] / step[sane]))
     off = np.abs(step - n / guess)
-    limit = _limit(guess) + resolution + min(2 * float(np.quantile(off[sane], 0.9)), MOST_JITTER)
+    limit = _limit(guess) + min(2 * float(np.quantile(off[sane], 0.9)), MOST_JITTER)
     inner = sane & (off <= limit)
     seconds = float(step[inner].sum())
     rate = float(n[inner].sum() / seconds) if inner.any() else guess

@@ -36,6 +36,9 @@ LARGEST_FILE: Final = 64 << 20
 LARGEST_BLOCK: Final = 32 << 20
 """Bytes that a block of records may unpack to. As Python's numbers they can become some forty times as many."""
 
+LARGEST_COUNT: Final = 32768
+"""Size of a count beyond which it is damage: the sensor has 16 bits."""
+
 MOST_NAMES: Final = 2000
 """Types and fields that a schema may have; Empatica's have about a hundred."""
 
@@ -225,7 +228,6 @@ class _Facts(NamedTuple):
     rate: float
     factor: float
     samples: int
-    largest: float
     whole: bool
     device: str
     zone: int
@@ -257,12 +259,13 @@ def _part(record: Any) -> tuple[_Facts, NDArray[Any]] | None:
     xyz = np.stack([np.asarray(data[axis]) for axis in "xyz"], axis=1)
     if xyz.dtype.kind not in "if" or not np.isfinite(xyz).all():
         raise ValueError("its samples are no numbers")
+    if np.abs(xyz).max() > LARGEST_COUNT:
+        raise ValueError("a sample of more than 16 bits")
     facts = _Facts(
         stamp,
         rate,
         factor,
         len(xyz),
-        float(np.abs(xyz).max()),
         xyz.dtype.kind == "i",
         " ".join(str(record.get(name) or "") for name in ("deviceModel", "deviceSn")).strip()[:60],
         int(record.get("timezone") or 0),
@@ -385,7 +388,7 @@ class EmbracePlusRecording(BlockRecording):
         counts = np.array([part.samples for part in parts])
         factors = {part.factor for part in parts}
         self._factors = None if len(factors) == 1 else np.array([part.factor for part in parts])
-        narrow = self._factors is None and all(part.whole and part.largest <= 32767 for part in parts)
+        narrow = self._factors is None and all(part.whole for part in parts)
         layout = lay_out(
             path,
             [part.stamp for part in parts],

@@ -27,6 +27,9 @@ SCALE: Final = 1 / 64
 RANGE: Final = 2.0
 """Full scale in g."""
 
+LARGEST_COUNT: Final = 128
+"""Size of a count beyond which a line is damaged: the sensor has 8 bits."""
+
 NAME: Final = "ACC.csv"
 """The file of acceleration in a session."""
 
@@ -92,7 +95,7 @@ def open_empatica(
         found = members(archive, NAME)
         if len(found) != 1:
             raise DataError(f"{path}: {len(found)} files {NAME} in the archive: expected one")
-        with unpacked(path, archive, found[0]) as (file, complaint):
+        with unpacked(path, found[0]) as (file, complaint):
             return _open(file, path, site, moment, [complaint] if complaint else [])
 
 
@@ -105,6 +108,11 @@ def _open(file: Path, path: Path, site: str, moment: datetime | None, notes: lis
     rows = read_rows(file, Shape(columns=(0, 1, 2), delimiter=",", first_line=3), path)
     if rows.complaint:
         notes.append(rows.complaint)
+    beyond = (np.abs(rows.xyz) > LARGEST_COUNT).any(axis=1)
+    if beyond.any():
+        notes.append(f"{np.count_nonzero(beyond)} lines with more than 8 bits are no samples of an E4")
+        rows.bad = np.sort(np.concatenate([rows.bad, rows.lines[beyond]]))
+        rows.xyz, rows.lines = rows.xyz[~beyond], rows.lines[~beyond]
     xyz = np.multiply(rows.xyz, SCALE, dtype=np.float32)
     return MemoryRecording(
         path,

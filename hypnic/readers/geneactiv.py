@@ -41,6 +41,9 @@ PAGE_SAMPLES: Final = 300
 SAMPLE_DIGITS: Final = 12
 """Hexadecimal digits of a sample: x, y and z of 12 bits, light of 10, button and a spare bit."""
 
+GAINS: Final = (12800.0, 51200.0)
+"""Least and largest gain of an axis that is believed: half and twice 100 times the nominal 256 counts per g."""
+
 LONGEST_PAGE: Final = 8192
 """Bytes within which a page must end; whole ones have about 3850."""
 
@@ -163,8 +166,10 @@ class GeneactivRecording(BlockRecording):
         # GENEActiv's own formula: g = (count * 100 - offset) / gain.
         gain = np.array([_number(path, fields, f"{axis} gain") for axis in "xyz"])
         shift = np.array([_number(path, fields, f"{axis} offset") for axis in "xyz"])
-        if not np.all(gain > 0):
-            raise DataError(f"{path}: the gains in its header are {gain.tolist()}: expected numbers above 0")
+        if np.any(gain < GAINS[0]) or np.any(gain > GAINS[1]) or np.any(np.abs(shift) > gain):
+            raise DataError(
+                f"{path}: its header is damaged: gains {gain.tolist()} and offsets {shift.tolist()} cannot be"
+            )
         nominal = _number(path, fields, "Measurement Frequency")
         offset, count, times, damaged = _pages(self._handle)
         # Milliseconds stand after a colon, and that is how parse_stamps reads them.
