@@ -271,6 +271,7 @@ class BaseRecording:
         self.damage: list[Damage] = []
         self.unfinished = False
         self.calibration: Calibration | None = None
+        self._counts_of = (scale, dtype)
         self._count = int(n_samples)
         self.gaps = make_gaps() if gaps is None else gaps
         if self._count < 1:
@@ -339,6 +340,8 @@ class BaseRecording:
     def calibrate(self, calibration: Calibration | None) -> None:
         """Correct the samples by `calibration` from now on; None ends that.
 
+        Corrected samples are no whole counts of one `scale`: it is None meanwhile.
+
         Raises
         ------
         DataError
@@ -347,6 +350,7 @@ class BaseRecording:
         if calibration is not None and calibration.refusal:
             raise DataError(f"{self.path}: it cannot be calibrated: {calibration.refusal}")
         self.calibration = calibration
+        self.scale, self.dtype = self._counts_of if calibration is None else (None, "float32")
 
     def __repr__(self) -> str:
         facts = f"{self.duration:.1f} s at {self.rate:g} Hz, {self.site}, {len(self.gaps)} gaps"
