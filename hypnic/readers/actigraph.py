@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import re
 import tempfile
+from array import array
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, Final
@@ -130,11 +131,9 @@ class _Records:
     """The records of samples of a log, found in one pass over it."""
 
     def __init__(self) -> None:
-        self.offset: list[int] = []
-        self.size: list[int] = []
-        self.kind: list[int] = []
-        self.time: list[int] = []
-        self.held: list[bool] = []
+        # A number of each for every second: compact ones.
+        self.offset, self.size, self.kind, self.time = (array("q") for _ in range(4))
+        self.held = bytearray()
         self.reasons: dict[int, str] = {}
         self.damaged = 0
 
@@ -144,8 +143,8 @@ class _Records:
         while at < size:
             data = os.pread(log.fileno(), SLAB, at)
             # The exclusive or of any stretch is that of two running ones.
-            running = np.concatenate([[0], np.bitwise_xor.accumulate(np.frombuffer(data, np.uint8))])
-            used = self._scan_slab(at, data, running.astype(np.uint8).tobytes(), at + len(data) >= size)
+            running = b"\0" + np.bitwise_xor.accumulate(np.frombuffer(data, np.uint8)).tobytes()
+            used = self._scan_slab(at, data, running, at + len(data) >= size)
             at += used
 
     def _scan_slab(self, base: int, data: bytes, running: bytes, last: bool) -> int:
@@ -203,7 +202,7 @@ class _Records:
 
     def awake(self) -> NDArray[np.bool]:
         """Tell the records that are measured from those that repeat one sample for 10 s and more."""
-        held = np.concatenate([[False], np.array(self.held, bool), [False]])
+        held = np.concatenate([[False], np.frombuffer(self.held, bool), [False]])
         edges = np.flatnonzero(held[1:] != held[:-1]).reshape(-1, 2)
         awake = np.ones(len(self.held), bool)
         for low, high in edges.tolist():

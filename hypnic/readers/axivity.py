@@ -128,7 +128,7 @@ def _scan(path: Path, handle: Any) -> _Sectors:
     parts: list[NDArray[np.void]] = []
     places: list[NDArray[np.int64]] = []
     bad: list[NDArray[np.int64]] = []
-    names = [name for name in SECTOR_DTYPE.names or () if name != "payload"]
+    kept = np.dtype([(name, SECTOR_DTYPE[name]) for name in SECTOR_DTYPE.names or () if name != "payload"])
     for at in range(HEADER, size, SLAB):
         data = os.pread(handle.fileno(), min(SLAB, size - at), at)
         raw = np.frombuffer(data, np.uint8, len(data) // SECTOR * SECTOR).reshape(-1, SECTOR)
@@ -139,7 +139,11 @@ def _scan(path: Path, handle: Any) -> _Sectors:
         sound = (sectors["mark"] == SECTOR_MARK) & summed & fits & np.isfinite(_seconds(sectors["time"]))
         blank = (raw == raw[:, :1]).all(axis=1) & np.isin(raw[:, 0], (0, 255))
         index = (at - HEADER) // SECTOR + np.arange(len(raw))
-        parts.append(sectors[sound][names].copy())
+        # Without the samples: a selection of columns would keep them.
+        table = np.empty(np.count_nonzero(sound), kept)
+        for name in kept.names or ():
+            table[name] = sectors[name][sound]
+        parts.append(table)
         places.append(index[sound])
         bad.append(index[~sound & ~blank])
         if len(data) % SECTOR:
