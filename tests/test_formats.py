@@ -327,12 +327,45 @@ def test_actigraph_partly_unpacked(tmp_path):
         np.testing.assert_array_equal(got[:20_000], (xyz[:20_000] / 256).astype(np.float32))
 
 
+def test_actigraph_of_old_firmware(tmp_path):
+    """The worked example of ActiGraph's documentation, and a longer file."""
+    info = b"Serial Number: NEO1C16110020\r\nFirmware: 2.2.0\r\nSample Rate: 30\r\nStart Date: 634556532600000000\r\n"
+    example = bytes.fromhex("00600 8EBD0 07009 EBF00 7008EBF0".replace(" ", ""))
+    with hypnic.open(
+        put(tmp_path / "a.gt3x", zipped({"activity.bin": example, "lux.bin": b"", "info.txt": info}))
+    ) as recording:
+        np.testing.assert_allclose(
+            samples(recording),
+            [
+                [0.023460, 0.0175953, -0.947214],
+                [0.0263929, 0.0205278, -0.941348],
+                [0.023460, 0.0205278, -0.941348],
+            ],
+            atol=1e-6,
+        )
+        assert recording.start_time == datetime(2011, 10, 31, 10, 21, tzinfo=UTC)
+        assert recording.sensor == "ActiGraph NEO1C16110020"
+    xyz = counts(3015, size=2047)
+    bits = b"".join(record[8:-1] for record in gt3x_log(xyz[:3000], 30))
+    bits += gt3x_samples(xyz[3000:], 0)[8:-1]
+    with hypnic.open(put(tmp_path / "b.gt3x", zipped({"activity.bin": bits, "info.txt": info}))) as recording:
+        np.testing.assert_array_equal(samples(recording), (xyz * (1 / 341)).astype(np.float32))
+        assert (recording.rate, len(recording.gaps)) == (30.0, 0)
+
+
 @pytest.mark.parametrize(
     ("files", "match"),
     [
         ({"log.bin": b"x"}, "no info.txt"),
-        ({"info.txt": b"Sample Rate: 100\n"}, "no log.bin"),
-        ({"info.txt": b"Sample Rate: 100\n", "activity.bin": b"x"}, "firmware 2.5 or older"),
+        ({"info.txt": b"Sample Rate: 100\n"}, r"neither log\.bin nor activity\.bin"),
+        ({"info.txt": b"Sample Rate: 30\nSerial Number: NEO1\n", "activity.bin": b"x"}, "start date"),
+        (
+            {
+                "info.txt": b"Sample Rate: 31\nSerial Number: NEO1\nStart Date: 634556532600000000",
+                "activity.bin": b"x",
+            },
+            "no rate of an ActiGraph",
+        ),
         ({"info.txt": b"Acceleration Scale: 256\n", "log.bin": b"x"}, "sample rate"),
         ({"info.txt": b"Sample Rate: 100\n", "log.bin": b"x"}, "acceleration scale"),
         ({"info.txt": b"Sample Rate: 100\nAcceleration Scale: 256\n", "log.bin": b"x"}, "no sound block"),

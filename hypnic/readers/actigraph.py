@@ -1,7 +1,8 @@
 """ActiGraph ``.gt3x``: a ZIP archive with ``info.txt`` and ``log.bin``, one record of samples a second.
 
 Layout as ActiGraph documents it (GT3X-File-Format). A record whose checksum fails is a gap. In idle sleep mode a
-device records nothing, or repeats the last sample: both are gaps here, not data.
+device records nothing, or repeats the last sample: both are gaps here, not data. Firmware 2.5 and older wrote
+``activity.bin`` (NHANES-GT3X-File-Format): the samples alone, without times or checksums.
 """
 
 from __future__ import annotations
@@ -66,8 +67,11 @@ HELD_SECONDS: Final = 10
 SLAB: Final = 8 << 20
 """Bytes scanned at a time; the longest record has 65544."""
 
-SCALES: Final = {"NEO": 341.0, "CLE": 341.0, "MOS": 256.0, "TAS": 256.0}
+SCALES: Final = {"NEO": 341.0, "MRA": 341.0, "CLE": 341.0, "MOS": 256.0, "TAS": 256.0}
 """Counts per g by the start of the serial number, where info.txt does not say (ActiGraph)."""
+
+TICKS_OF_EPOCH: Final = 621_355_968_000_000_000
+"""Tenths of a microsecond from the year 1 to 1970: the ticks of info.txt's dates (.NET)."""
 
 INFO_SIZE: Final = 1 << 20
 """Bytes of info.txt that are read."""
@@ -81,7 +85,8 @@ def matches(path: Path, head: bytes) -> bool:
         return False
     try:
         with open_archive(path) as archive:
-            return bool(members(archive, "info.txt")) and bool(members(archive, "log.bin"))
+            samples = [*members(archive, "log.bin"), *members(archive, "activity.bin")]
+            return bool(members(archive, "info.txt")) and bool(samples)
     except DataError:
         return False
 
@@ -125,6 +130,21 @@ def _range(info: dict[str, str]) -> float | None:
     except ValueError:
         return None
     return value if 0 < value < 1000 else None
+
+
+def _start(path: Path, info: dict[str, str]) -> int:
+    """Return the local time (s) at which an old file starts."""
+    ticks = info.get("Start Date", "")
+    if not ticks.isdigit() or int(ticks) < TICKS_OF_EPOCH:
+        raise DataError(f"{path}: info.txt does not say the start date")
+    return (int(ticks) - TICKS_OF_EPOCH) // 10_000_000
+
+
+def _even(path: Path, rate: float) -> int:
+    """Return a rate of which a second fills whole bytes, as those of all ActiGraphs do."""
+    if not (0 < rate <= 1000 and rate % 2 == 0):
+        raise DataError(f"{path}: info.txt says {rate:g} Hz, which is no rate of an ActiGraph (30 to 100 Hz)")
+    return int(rate)
 
 
 class _Records:
@@ -188,12 +208,24 @@ class _Records:
         # A payload of one byte marks the docking of the device and holds no sample.
         if kind not in (ACTIVITY, ACTIVITY_2) or payload < 6:
             return
-        self.offset.append(base + place + 8)
-        self.size.append(payload)
+        self._add(base + place + 8, kind, int.from_bytes(data[place + 2 : place + 6], "little"), body)
+
+    def _add(self, offset: int, kind: int, time: int, body: bytes) -> None:
+        self.offset.append(offset)
+        self.size.append(len(body))
         self.kind.append(kind)
-        self.time.append(int.from_bytes(data[place + 2 : place + 6], "little"))
+        self.time.append(time)
         step = 9 if kind == ACTIVITY else 6
-        self.held.append(payload > step and body[step:] == body[:-step] and _first_two_alike(kind, body))
+        self.held.append(len(body) > step and body[step:] == body[:-step] and _first_two_alike(kind, body))
+
+    def scan_old(self, log: IO[bytes], start: int, rate: int) -> None:
+        """Take in a file of samples alone: a second of them is a record, the first at `start`."""
+        width = rate * 36 // 8
+        log.seek(0)
+        second = 0
+        while len(body := log.read(width)) >= 5:
+            self._add(second * width, ACTIVITY, start + second, body)
+            second += 1
 
     def counts(self) -> NDArray[np.int64]:
         """Return the samples in each record: 36 bits each, or six bytes."""
@@ -263,18 +295,23 @@ class ActigraphRecording(BlockRecording):
         with open_archive(path) as archive:
             info = _info(path, archive)
             found = members(archive, "log.bin")
-            if not found:
-                old = ": a file of firmware 2.5 or older" if members(archive, "activity.bin") else ""
-                raise DataError(f"{path}: there is no log.bin in the archive{old}: export it as text")
-            if complaint := unpack(path, found[0], self._log):
+            old = [] if found else members(archive, "activity.bin")
+            if not found and not old:
+                raise DataError(f"{path}: there is neither log.bin nor activity.bin in the archive")
+            if complaint := unpack(path, [*found, *old][0], self._log):
                 notes.append(complaint)
+            if members(archive, "calibration.json"):
+                notes.append("the calibration.json in the archive is not applied")
         try:
             nominal = float(info.get("Sample Rate", ""))
         except ValueError:
             raise DataError(f"{path}: info.txt does not say the sample rate") from None
         scale, zone = _scale(path, info), _zone(info)
         records = _Records()
-        records.scan(self._log)
+        if old:
+            records.scan_old(self._log, _start(path, info), _even(path, nominal))
+        else:
+            records.scan(self._log)
         count, awake = records.counts(), records.awake()
         reasons = {int(np.count_nonzero(awake[:at])): why for at, why in records.reasons.items()}
         for at in (np.flatnonzero(~awake[:-1] & awake[1:]) + 1).tolist():
