@@ -331,7 +331,7 @@ class ActigraphRecording(BlockRecording):
         if moment is None and zone is None:
             notes.append("info.txt does not say its time zone: UTC is assumed")
         place = " ".join(info.get(name, "") for name in ("Side", "Limb")).strip()[:40]
-        sensor = " ".join(info.get(name, "") for name in ("Device Type", "Serial Number"))
+        device = (info.get(name, "") for name in ("Device Type", "Serial Number"))
         super().__init__(
             path,
             layout,
@@ -344,7 +344,7 @@ class ActigraphRecording(BlockRecording):
             scale=1 / scale,
             dtype="int16",
             range_g=_range(info),
-            sensor=f"ActiGraph {sensor}".strip()[:80],
+            sensor=" ".join(["ActiGraph", *" ".join(device).split()])[:80],
             notes=notes,
         )
 
