@@ -142,7 +142,9 @@ def _still_points(recording: BaseRecording) -> NDArray[np.float64]:
         end = len(joined) // width * width
         rest = joined[end:]
         windows = joined[:end].reshape(-1, width, 3).astype(np.float64)
-        mean, deviation = windows.mean(axis=1), windows.std(axis=1)
+        # A window with a sample that is no number has no mean, and is not still.
+        with np.errstate(invalid="ignore"):
+            mean, deviation = windows.mean(axis=1), windows.std(axis=1)
         still = (deviation < STILL_DEVIATION).all(axis=1) & (np.abs(mean) < PLAUSIBLE).all(axis=1)
         found.append(mean[still & (deviation > 0).any(axis=1)])
     return np.concatenate(found)

@@ -136,6 +136,14 @@ def test_held_samples_moving_windows_and_gaps_do_not_count():
     assert autocalibrate(gappy).windows == 0
 
 
+def test_samples_that_are_no_numbers_do_not_count():
+    recording = night(directions(30))
+    xyz = recording.read()
+    xyz[::500], xyz[250::500] = np.nan, np.inf
+    holes = MemoryRecording("night", xyz, rate=50.0, site="wrist")
+    assert autocalibrate(holes).windows == 0
+
+
 def test_the_result_does_not_depend_on_chunks():
     recording = night(directions(40) * GAIN + OFFSET)
     whole = autocalibrate(recording)

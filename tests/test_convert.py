@@ -64,7 +64,7 @@ def test_many_files_of_many_formats_into_a_folder(tmp_path):
         "damaged.h5",
         "geneactiv.h5",
     ]
-    assert "lost: 120 samples (1.2 s) at 1 places: damaged block" in done.stdout
+    assert "lost: 120 samples (1.2 s), gaps: 1, reason: damaged block" in done.stdout
     assert "note: 1 of 50 blocks are damaged, the first at byte 11264" in done.stdout
     for name, expected, kind in (
         ("axivity", xyz / 256, "int16"),

@@ -125,7 +125,11 @@ def test_stamps_that_contradict_the_rate_are_refused():
         lay_out(HERE, stamps, np.full(100, 240), 100.0)
     with pytest.raises(DataError, match=r"say 100 Hz, and 60 Hz was given"):
         lay_out(HERE, stamps, np.full(100, 120), 100.0, rate=60.0)
-    assert lay_out(HERE, stamps, np.full(100, 120), 100.0, rate=99.0).rate == 99.0
+    with pytest.raises(DataError, match="states a rate of inf Hz"):
+        lay_out(HERE, stamps, np.full(100, 120), np.inf)
+    given = lay_out(HERE, stamps, np.full(100, 120), 100.0, rate=92.0)
+    assert (given.rate, len(given.gaps)) == (92.0, 0)
+    assert "leave their time stamps by up to" in given.notes[0]
     with pytest.raises(DataError, match="no sound block"):
         lay_out(HERE, [], [], 100.0)
 
@@ -245,6 +249,14 @@ def test_geneactiv_damage_is_a_gap_and_a_cut_page_is_kept(tmp_path):
         whole = recording.read()
         sound = ~np.isnan(whole).any(axis=1)
         np.testing.assert_array_equal(whole[sound], geneactiv_g(xyz)[:2850][sound])
+
+
+def test_geneactiv_lines_that_could_be_read_in_many_ways(tmp_path):
+    """A pattern that tried them all would never come to an end."""
+    colons = (b"A" + b":" * 190 + b"\r\n") * 8
+    page = b"Recorded Data\r\nPage Time:2024-03-21 22:30:00:000\r\n" + colons + b"-\r\n"
+    with pytest.raises(DataError, match="no sound block"):
+        open_recording(put(tmp_path / "a.bin", geneactiv_header() + page * 20))
 
 
 def test_geneactiv_needs_its_calibration(tmp_path):

@@ -163,6 +163,5 @@ def _report(recording: BaseRecording, out: Path) -> None:
             lost[str(gap["reason"])] += int(gap["missing"])
             times[str(gap["reason"])] += 1
         for reason, missing in lost.most_common():
-            print(
-                f"  lost: {missing} samples ({missing / night.rate:.1f} s) at {times[reason]} places: {reason}"
-            )
+            seconds = missing / night.rate
+            print(f"  lost: {missing} samples ({seconds:.1f} s), gaps: {times[reason]}, reason: {reason}")

@@ -48,6 +48,9 @@ UNKNOWN: Final = "none by the time stamps"
 RATE_ERROR: Final = 0.2
 """Part by which a device's clock may be off: none is known that is worse."""
 
+HIGHEST_RATE: Final = 1e5
+"""Rate (Hz) from which on what a file states is damage."""
+
 GIVEN_ERROR: Final = 0.1
 """Part by which a rate that is given may differ from that of the time stamps."""
 
@@ -147,7 +150,7 @@ def lay_out(
     notes: list[str] = []
     if not len(t):
         raise DataError(f"{path}: there is no sound block of samples in it")
-    if not nominal > 0:
+    if not 0 < nominal < HIGHEST_RATE:
         raise DataError(f"{path}: it states a rate of {nominal:g} Hz, which is none")
     keep = _in_order(t, n, nominal, why, notes)
     t, n = t[keep], n[keep]
@@ -161,7 +164,8 @@ def lay_out(
         raise DataError(
             f"{path}: its time stamps say {measured.rate:.4g} Hz, and {rate:g} Hz was given: leave it out"
         )
-    jump = _jumps(step - n[:-1] / rate)
+    # By the measured rate: one that is given may be off, and no gap is to come of that.
+    jump = _jumps(step - n[:-1] / measured.rate)
     first = np.concatenate([[0], np.cumsum(n)])
     rows: list[tuple[int, int, str]] = [(0, before, DAMAGED)] if before else []
     lost, added = before, np.zeros(len(t), np.int64)

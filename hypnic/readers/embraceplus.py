@@ -18,9 +18,10 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import numpy as np
 
+from hypnic.chunk import check_site
 from hypnic.errors import DataError, UsageError
 from hypnic.readers.base import Format
-from hypnic.readers.blocks import DAMAGED, BlockRecording, check_options, check_start, choose_site, lay_out
+from hypnic.readers.blocks import DAMAGED, BlockRecording, check_options, check_start, lay_out
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -41,6 +42,9 @@ LARGEST_COUNT: Final = 32768
 
 MOST_NAMES: Final = 2000
 """Types and fields that a schema may have; Empatica's have about a hundred."""
+
+MOST_NOTES: Final = 10
+"""Damaged files of a folder that are named."""
 
 RESOLUTION: Final = 1e-6
 """Step of a time stamp (s)."""
@@ -357,7 +361,7 @@ class EmbracePlusRecording(BlockRecording):
     ) -> None:
         path, rate, moment = Path(path), check_options(rate), check_start(start)
         notes: list[str] = []
-        choose_site(site, "", notes)
+        check_site(site)
         self._places: list[tuple[Path, int]] = []
         parts: list[_Facts] = []
         reasons: dict[int, str] = {}
@@ -374,6 +378,8 @@ class EmbracePlusRecording(BlockRecording):
             if complaints:
                 reasons[len(parts)] = DAMAGED
                 notes.append(f"{file.name}: {complaints[0]}")
+        if len(notes) > MOST_NOTES:
+            notes[MOST_NOTES:] = [f"and {len(notes) - MOST_NOTES} more files are damaged"]
         if not parts:
             told = f": {notes[0]}" if notes else ""
             raise DataError(f"{path}: there is no acceleration in it{told}")

@@ -58,7 +58,7 @@ RESOLUTION: Final = 0.001
 
 _PAGE: Final = re.compile(
     rb"Recorded Data\r?\n(?:[^\r\n]{0,200}\r?\n){1,4}?Page Time:(?P<time>[^\r\n]{0,40})\r?\n"
-    rb"(?:[A-Z][^\r\n]{0,200}:[^\r\n]{0,200}\r?\n){1,8}(?P<data>[0-9A-Fa-f]+)"
+    rb"(?:[A-Z][^\r\n:]{0,200}:[^\r\n]{0,200}\r?\n){1,8}(?P<data>[0-9A-Fa-f]+)"
 )
 
 
