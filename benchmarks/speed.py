@@ -75,7 +75,9 @@ def main() -> None:
     print(f"{len(xyz)} samples at 100 Hz, medians of {options.repeats} runs\n")
     print("| what | ns a sample | ratio |\n|---|---|---|")
     print(f"| kernel, everything on, wrist | {kernel:.1f} | 1 |")
-    print(f"| the same with the mattress's settings | {mattress:.1f} | it / classic = {mattress / classic:.2f} |")
+    print(
+        f"| the same with the mattress's settings | {mattress:.1f} | it / classic = {mattress / classic:.2f} |"
+    )
     print(f"| obspy classic STA/LTA of the norm | {classic:.1f} | kernel / it = {kernel / classic:.2f} |")
     print(
         f"| obspy recursive STA/LTA of the norm | {recursive:.1f} | kernel / it = {kernel / recursive:.2f} |"

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from hypnic.bouts import rest_table
+    from hypnic.calibration import autocalibrate
     from hypnic.chunk import ArraySource, Chunk, Source
     from hypnic.detector import Detector, detect
     from hypnic.errors import DataError, HypnicError, UsageError
@@ -43,6 +44,7 @@ __all__ = [
     "Sleeper",
     "Source",
     "UsageError",
+    "autocalibrate",
     "describe",
     "detect",
     "explain",
@@ -66,6 +68,7 @@ _HOMES = {
     "HypnicError": "hypnic.errors",
     "UsageError": "hypnic.errors",
     "Events": "hypnic.events",
+    "autocalibrate": "hypnic.calibration",
     "explain": "hypnic.explanation",
     "describe": "hypnic.quality",
     "open": "hypnic.sources",

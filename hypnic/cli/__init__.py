@@ -21,6 +21,7 @@ from hypnic.cli import live as live
 from hypnic.cli import bench as bench
 from hypnic.cli import export as export
 from hypnic.cli import study as study
+from hypnic.cli import convert as convert
 
 # isort: on
 from hypnic.cli.shared import app, complain

@@ -23,6 +23,7 @@ from hypnic.cli.many import (
     is_many,
 )
 from hypnic.cli.shared import (
+    AutocalibrateOption,
     ColumnsOption,
     DatasetOption,
     RateOption,
@@ -33,6 +34,7 @@ from hypnic.cli.shared import (
     TimeOption,
     UnitsOption,
     app,
+    calibrate_night,
     clock_text,
     complain,
     open_night,
@@ -60,7 +62,8 @@ def detect(
     files: Annotated[
         list[Path],
         typer.Argument(
-            help="Recordings: HDF5, delimited text, Empatica ACC.csv; folders and quoted patterns, for many nights."
+            help="Recordings: HDF5, delimited text, Axivity, GENEActiv, ActiGraph, Empatica; "
+            "folders and quoted patterns, for many nights."
         ),
     ],
     format: Annotated[
@@ -94,6 +97,7 @@ def detect(
             "--reference-place", help="Where that sensor was; by default a limb where its file says wrist."
         ),
     ] = None,
+    autocalibrate: AutocalibrateOption = False,
     write_events: Annotated[
         bool, typer.Option("--write-events", help="Put the events into the HDF5 night itself.")
     ] = False,
@@ -157,6 +161,7 @@ def detect(
                 open_night(path, dataset, rate, scale, units, site, columns, time) as recording,
                 second as other,
             ):
+                calibration = calibrate_night(recording, autocalibrate)
                 found = _detect(
                     recording,
                     read_settings(settings, recording.site),
@@ -164,6 +169,8 @@ def detect(
                     other,
                     place,
                 )
+                if calibration is not None:
+                    found.meta["calibration"] = calibration.as_dict()
                 if write_events:
                     _write_events(recording, found)
                 damage = [_damage_line(night) for night in (recording, other) if night and night.damage]
@@ -203,13 +210,21 @@ def info(
     units: UnitsOption = None,
     columns: ColumnsOption = None,
     time: TimeOption = None,
+    autocalibrate: AutocalibrateOption = False,
 ) -> None:
     """Say what a recording is: rate, length, gaps, range, noise, rest, and what looks wrong."""
     from hypnic.errors import DataError
     from hypnic.quality import describe
 
     with open_night(file, dataset, rate, scale, units, site, columns, time) as recording:
+        said = []
+        try:
+            calibration = calibrate_night(recording, autocalibrate)
+        except DataError as error:
+            calibration, said = None, [str(error)]
         facts = describe(recording)
+        facts["calibration"] = None if calibration is None else calibration.as_dict()
+        facts["warnings"] += said
         try:
             found = _detect(recording, None, None)
             facts["rest"] = found.meta["rest"]

@@ -16,11 +16,13 @@ from hypnic import __version__
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from hypnic.calibration import Calibration
     from hypnic.events import Events
     from hypnic.readers import BaseRecording
     from hypnic.settings import Settings
 
 __all__ = [
+    "AutocalibrateOption",
     "ColumnsOption",
     "DatasetOption",
     "RateOption",
@@ -31,6 +33,7 @@ __all__ = [
     "TimeOption",
     "UnitsOption",
     "app",
+    "calibrate_night",
     "clock_text",
     "complain",
     "open_night",
@@ -66,6 +69,12 @@ UnitsOption = Annotated[Units | None, typer.Option(help="What a number times the
 ColumnsOption = Annotated[str | None, typer.Option(help="Text: columns x,y,z by name or number from 0.")]
 TimeOption = Annotated[
     str | None, typer.Option("--time", help="Text: column of time stamps by name or number.")
+]
+AutocalibrateOption = Annotated[
+    bool,
+    typer.Option(
+        "--autocalibrate", help="Fit offset and gain of the sensor to gravity first (van Hees 2014)."
+    ),
 ]
 SettingsOption = Annotated[Path | None, typer.Option(help="TOML file of settings.")]
 
@@ -108,6 +117,24 @@ def open_night(
         columns=columns,
         time_column=time,
     )
+
+
+def calibrate_night(recording: BaseRecording, wanted: bool) -> Calibration | None:
+    """Calibrate a recording to gravity where that is wanted, and say so on stderr.
+
+    Raises
+    ------
+    DataError
+        If the recording does not carry it.
+    """
+    from hypnic.calibration import autocalibrate
+
+    if not wanted:
+        return None
+    found = autocalibrate(recording)
+    recording.calibrate(found)
+    print(f"{recording.path}: calibrated to gravity: {found}", file=sys.stderr)
+    return found
 
 
 def read_settings(path: Path | None, site: str) -> Settings | None:

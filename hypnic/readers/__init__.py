@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from hypnic.errors import DataError, UsageError
-from hypnic.readers import delimited, empatica
+from hypnic.readers import actigraph, axivity, delimited, embraceplus, empatica, geneactiv
 from hypnic.readers.base import BaseRecording, Format
 
 if TYPE_CHECKING:
@@ -45,8 +45,8 @@ def _open_hdf5(path: Path, **options: Any) -> BaseRecording:
     return Recording(path, **options)
 
 
-register(delimited.FORMAT)
-register(empatica.FORMAT)
+for _module in (delimited, empatica, embraceplus, geneactiv, actigraph, axivity):
+    register(_module.FORMAT)
 register(
     Format(
         "HDF5",
@@ -75,7 +75,7 @@ def open_recording(
     Parameters
     ----------
     path : path-like
-        The file.
+        The file; for some formats a folder of files.
     dataset : str, optional
         HDF5: name of the data set.
     columns : str or sequence, optional
@@ -106,13 +106,17 @@ def open_recording(
         If an option is none, or has no meaning for the format.
     """
     file = Path(path)
-    if not file.is_file():
-        what = "this is a folder, name a file in it" if file.is_dir() else "there is no such file"
-        raise DataError(f"{file}: {what}")
-    with file.open("rb") as handle:
-        head = handle.read(HEAD)
-    format = next((known for known in reversed(FORMATS.values()) if known.matches(file, head)), None)
+    head = b""
+    if not file.is_dir():
+        if not file.is_file():
+            raise DataError(f"{file}: there is no such file")
+        with file.open("rb") as handle:
+            head = handle.read(HEAD)
+    asked = [known for known in reversed(FORMATS.values()) if known.folders or not file.is_dir()]
+    format = next((known for known in asked if known.matches(file, head)), None)
     if format is None:
+        if file.is_dir():
+            raise DataError(f"{file}: this is a folder, name a file in it")
         if not head:
             raise DataError(f"{file}: the file is empty")
         if head.startswith(b"hypnic-raw "):

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import ArrayLike, NDArray
 
+    from hypnic.calibration import Calibration
     from hypnic.events import Events
 
 __all__ = [
@@ -229,6 +230,8 @@ class BaseRecording:
         Stored samples that could not be read so far; they are yielded as missing.
     notes : list of str
         What was assumed, mended or left out on opening, in plain sentences.
+    calibration : Calibration or None
+        What corrects the samples as they are read (`calibrate`).
     unfinished : bool
         Whether the recorder has not closed the file: it is at work still, or was cut off.
     scale, dtype, range_g, sensor, units
@@ -268,6 +271,8 @@ class BaseRecording:
         self.notes: list[str] = list(notes)
         self.damage: list[Damage] = []
         self.unfinished = False
+        self.calibration: Calibration | None = None
+        self._counts_of = (scale, dtype)
         self._count = int(n_samples)
         self.gaps = make_gaps() if gaps is None else gaps
         if self._count < 1:
@@ -333,6 +338,21 @@ class BaseRecording:
         """Return the event table that is stored along, or None."""
         return None
 
+    def calibrate(self, calibration: Calibration | None) -> None:
+        """Correct the samples by `calibration` from now on; None ends that.
+
+        Corrected samples are no whole counts of one `scale`: it is None meanwhile.
+
+        Raises
+        ------
+        DataError
+            If the calibration was refused.
+        """
+        if calibration is not None and calibration.refusal:
+            raise DataError(f"{self.path}: it cannot be calibrated: {calibration.refusal}")
+        self.calibration = calibration
+        self.scale, self.dtype = self._counts_of if calibration is None else (None, "float32")
+
     def __repr__(self) -> str:
         facts = f"{self.duration:.1f} s at {self.rate:g} Hz, {self.site}, {len(self.gaps)} gaps"
         return f"<{type(self).__name__} {self.path.name}: {facts}>"
@@ -388,8 +408,9 @@ class BaseRecording:
             reason = self._reason(index) if missing else ""
             yield Chunk(xyz, index, self.start + index / self.rate, missing, reason)
             expected = index + len(xyz)
-        if expected == first and self.damage and last > first:
-            raise DataError(f"{self.path}: nothing in it can be read: {self.damage[0].reason}")
+        damage = [at for at in self.damage if at.sample < last and at.sample + at.missing > first]
+        if expected == first and damage and last > first:
+            raise DataError(f"{self.path}: nothing in it can be read: {damage[0].reason}")
         if expected < last:
             nothing = np.empty((0, 3), np.float32)
             time = self.start + last / self.rate
@@ -452,6 +473,8 @@ class BaseRecording:
         for begin, end in self._present(self._row(first), self._row(last)):
             for at in range(begin, end, block):
                 for row, xyz in self._sound(at, min(at + block, end)):
+                    if self.calibration is not None:
+                        xyz = self.calibration.apply(xyz)
                     inner = cuts[np.searchsorted(cuts, row, "right") : np.searchsorted(cuts, row + len(xyz))]
                     edges = [row, *inner.tolist(), row + len(xyz)]
                     for low, high in pairwise(edges):
@@ -519,6 +542,8 @@ class Format(NamedTuple):
         From the path and options, return the recording.
     options : frozenset of str
         Names of the options that `open` takes.
+    folders : bool
+        Whether a folder can be one: `matches` is then asked with no bytes.
     """
 
     name: str
@@ -526,3 +551,4 @@ class Format(NamedTuple):
     matches: Callable[[Path, bytes], bool]
     open: Callable[..., BaseRecording]
     options: frozenset[str]
+    folders: bool = False

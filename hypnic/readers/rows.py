@@ -160,8 +160,8 @@ class _Parser:
             yield xyz[good], stamps[good], where[good]
 
 
-def read_rows(path: Path, shape: Shape) -> Rows:
-    """Read the rows of `path`.
+def read_rows(path: Path, shape: Shape, within: Path | None = None) -> Rows:
+    """Read the rows of `path`; in messages it is called `within` where it was unpacked from that.
 
     Raises
     ------
@@ -173,6 +173,7 @@ def read_rows(path: Path, shape: Shape) -> Rows:
     count = 0
     expected = ", ".join(str(column) for column in shape.columns)
     between = {None: "blanks", "\t": "tabs"}.get(shape.delimiter, repr(shape.delimiter))
+    name = path if within is None else within
     with path.open(encoding=shape.encoding, errors="replace") as handle:
         for _ in range(shape.first_line - 1):
             handle.readline()
@@ -189,11 +190,11 @@ def read_rows(path: Path, shape: Shape) -> Rows:
             count += len(lines)
             if len(parser.bad) * 2 > count or count == len(parser.bad):
                 raise DataError(
-                    f"{path}: {len(parser.bad)} of {count} lines are no samples, first {parser.first_bad} "
+                    f"{name}: {len(parser.bad)} of {count} lines are no samples, first {parser.first_bad} "
                     f"(expected numbers in columns {expected}, with {between} between them)"
                 )
     if not parts:
-        raise DataError(f"{path}: there are no samples in it")
+        raise DataError(f"{name}: there are no samples in it")
     complaint = (
         f"{len(parser.bad)} damaged lines were skipped, first {parser.first_bad}" if parser.bad else ""
     )

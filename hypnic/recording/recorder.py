@@ -34,6 +34,7 @@ from hypnic.recording.layout import (
 from hypnic.recording.night import Recording, written_runs
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
     from types import TracebackType
 
     import h5py
@@ -545,7 +546,14 @@ def pack(path: str | os.PathLike[str]) -> None:
         _pack(target)
 
 
-def write_recording(path: str | os.PathLike[str], source: Source, **options: Any) -> None:
+def write_recording(
+    path: str | os.PathLike[str],
+    source: Source,
+    *,
+    attrs: Mapping[str, Any] | None = None,
+    progress: Callable[[int], None] | None = None,
+    **options: Any,
+) -> None:
     """Write any source to a night, with what the source knows of itself.
 
     Parameters
@@ -554,6 +562,10 @@ def write_recording(path: str | os.PathLike[str], source: Source, **options: Any
         The file to make.
     source : Source
         What to write. A recording's clock, annotations and events go along.
+    attrs : mapping, optional
+        Further attributes of the file: where it comes from, what was done.
+    progress : callable, optional
+        Called with the number of samples done after each chunk, lost ones counted.
     **options
         Those of `Recorder`; they win over what the source says. Where neither gives a scale, samples are
         stored as float32, which loses nothing.
@@ -569,8 +581,11 @@ def write_recording(path: str | os.PathLike[str], source: Source, **options: Any
         stored = "int16" if "scale" in options else getattr(source, "dtype", "int16")
         given["dtype"] = stored if "scale" in given and stored in ("int16", "int32") else "float32"
     with Recorder(path, **given) as recorder:
+        write_meta(recorder._file, attrs or {})
         for chunk in source:
             recorder.write(chunk)
+            if progress is not None:
+                progress(recorder.n_total)
         if isinstance(source, BaseRecording):
             recorder._queue("clock", source.clock)
             recorder._queue("annotations", source.annotations)
