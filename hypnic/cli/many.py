@@ -79,8 +79,16 @@ class Many(NamedTuple):
 def is_many(files: list[Path], asked: Many) -> bool:
     """Tell whether recordings are to be done as many nights, with a folder of results."""
     return any(value is not None and value is not False for value in asked) or any(
-        path.is_dir() or (set("*?[") & set(str(path)) and not path.exists()) for path in files
+        (path.is_dir() and not _is_one(path)) or (set("*?[") & set(str(path)) and not path.exists())
+        for path in files
     )
+
+
+def _is_one(folder: Path) -> bool:
+    """Tell whether a folder is a recording itself, as some makers' are."""
+    from hypnic.readers import FORMATS
+
+    return any(known.folders and known.matches(folder, b"") for known in FORMATS.values())
 
 
 def detect_many(
