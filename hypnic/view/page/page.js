@@ -10,9 +10,12 @@ const DEAD = 15000; // ms without a message after which the connection is made a
 const SOON = 500, LATE = 8000; // ms between two attempts to connect: the first, and the most
 const PRESS_KEPT = 600000; // ms for which a press may wait for its connection
 const LOUD = 1000, FAINT = 0.2; // mg, ends of the energy scale
-const STEPS = [5, 10, 20, 50, 100, 200, 500, 1000, 2000, 5000, 10000, 20000, 50000]; // mg, half of a lane
+const LINEAR = 3, MOST = 2000; // mg: a lane is linear up to the one, as wide as a restless sleeper's movements, and ends at the other
+const GRAVITY = 4; // s to each side over which the median counts as gravity: a breath is not in it, a turn is at once
+const KNOT = 4; // bins between two values of gravity
+const HOLE = 0.3; // s without a sample that are worth a word
 const JERKS = ["hypnic_jerk", "isolated_jerk"];
-const REST = { awake: "awake", settling: "settling", onset: "falling asleep", still: "still", off: "not worn" };
+const REST = { awake: "awake", settling: "settling", onset: "onset window", still: "still", off: "not worn" };
 
 const at = (id) => document.getElementById(id);
 const words = (label) => label.replaceAll("_", " ");
@@ -37,6 +40,8 @@ let hello = null; // what the session is
 let status = {};
 let bins = new Map(); // number -> [least x, most x, least y, ...]
 let newestBin = -1;
+let gravity = new Map(); // number of every fourth bin -> [x, y, z], in 0.1 mg
+let settledKnot = -1; // up to here it does not change any more
 let levels = []; // [sample, energy, background, threshold, open]
 const events = new Map(); // id -> row
 let marks = [];
@@ -54,6 +59,8 @@ function begin(said) {
     skipped = 0;
   }
   bins.clear();
+  gravity.clear();
+  settledKnot = -1;
   levels = [];
   newestBin = -1;
   head.known = false;
@@ -70,7 +77,10 @@ function take(message) {
     say(`Not marked: ${message.refused}.`);
   }
   if (message.skipped) skipped += message.skipped;
-  if (message.bins) message.bins.forEach(takeRun);
+  if (message.bins) {
+    message.bins.forEach(takeRun);
+    weigh();
+  }
   if (message.levels) {
     levels.push(...message.levels);
     const oldest = levels.at(-1)[0] - (hello.window + 2) * hello.rate;
@@ -93,6 +103,33 @@ function takeRun(run) {
     if (known >= oldest) break;
     bins.delete(known);
   }
+}
+
+// What does not move: the median around every fourth bin, anew where bins to its right were missing.
+function weigh() {
+  const reach = Math.round((GRAVITY * hello.rate) / hello.bin);
+  const oldest = bins.keys().next().value;
+  for (const knot of gravity.keys()) {
+    if (knot >= oldest - KNOT) break;
+    gravity.delete(knot);
+  }
+  let knot = Math.max(settledKnot + KNOT, Math.floor(oldest / KNOT) * KNOT);
+  for (; knot <= newestBin + KNOT; knot += KNOT) {
+    const around = [[], [], []];
+    for (let number = knot - reach; number <= knot + reach; number += KNOT) {
+      const span = bins.get(number);
+      if (span) for (let axis = 0; axis < 3; axis++) around[axis].push(span[2 * axis] + span[2 * axis + 1]);
+    }
+    if (around[0].length) gravity.set(knot, around.map((sums) => sums.sort((a, b) => a - b)[sums.length >> 1] / 2));
+    if (knot + reach <= newestBin) settledKnot = knot;
+  }
+}
+
+function still(number, axis) {
+  const knot = Math.floor(number / KNOT) * KNOT;
+  const before = gravity.get(knot) ?? gravity.get(knot + KNOT), after = gravity.get(knot + KNOT) ?? before;
+  if (!before) return 0;
+  return before[axis] + ((after[axis] - before[axis]) * (number - knot)) / KNOT;
 }
 
 // ---------------------------------------------------------------- the moving now
@@ -145,8 +182,7 @@ function fit(canvas) {
   return [pen, width, height];
 }
 
-const LEFT = 34, BOTTOM = 18;
-let half = STEPS[2]; // mg that half a lane stands for
+const LEFT = 52, BOTTOM = 18;
 
 function draw() {
   if (!hello || newestBin < 0) return;
@@ -182,12 +218,15 @@ function shadeEvents(pen, x, left, right, top, bottom) {
     if (end < left || event.onset > right) continue;
     const jerk = JERKS.includes(event.label);
     const from = Math.max(x(event.onset), LEFT), to = Math.max(x(end), from + 2);
-    pen.globalAlpha = event.revision ? 0.2 : 0.12;
+    pen.globalAlpha = event.revision ? 0.2 : 0.1;
     pen.fillStyle = jerk ? paint.jerk : paint.other;
     pen.fillRect(from, top, to - from, bottom - top);
-    pen.globalAlpha = 1;
+    pen.globalAlpha = event.revision ? 1 : 0.55;
     const middle = (from + to) / 2;
-    if (middle < LEFT + 6) continue;
+    if (middle < LEFT + 6) {
+      pen.globalAlpha = 1;
+      continue;
+    }
     pen.beginPath();
     if (jerk) {
       pen.moveTo(middle, top);
@@ -198,8 +237,9 @@ function shadeEvents(pen, x, left, right, top, bottom) {
     } else pen.arc(middle, top + 5, 2.5, 0, 7);
     pen.lineWidth = 1.5;
     pen.strokeStyle = pen.fillStyle;
-    if (event.revision && event.label !== "isolated_jerk") pen.fill();
-    else pen.stroke();
+    if (event.label === "isolated_jerk") pen.stroke();
+    else pen.fill();
+    pen.globalAlpha = 1;
   }
   for (const mark of marks) {
     if (mark.onset < left || mark.onset > right) continue;
@@ -224,50 +264,30 @@ function drawTrace(left, right) {
   const first = Math.floor(left / perBin), last = Math.min(newestBin, Math.ceil(right / perBin));
   const x = frame(pen, width, height, left, right);
   const lane = (height - BOTTOM) / 3;
-  const least = [Infinity, Infinity, Infinity], most = [-Infinity, -Infinity, -Infinity];
+  const high = (mg) => (Math.asinh(mg / LINEAR) / Math.asinh(MOST / LINEAR)) * (lane / 2);
+  const runs = [];
   for (let number = first; number <= last; number++) {
-    const span = bins.get(number);
-    if (!span) continue;
-    for (let axis = 0; axis < 3; axis++) {
-      least[axis] = Math.min(least[axis], span[2 * axis]);
-      most[axis] = Math.max(most[axis], span[2 * axis + 1]);
-    }
+    if (!bins.has(number)) continue;
+    const from = number;
+    while (number <= last && bins.has(number)) number++;
+    runs.push([from, number]);
   }
-  const widest = Math.max(...[0, 1, 2].map((axis) => (most[axis] - least[axis]) / 2)) * (1000 / PER_G);
-  const wanted = STEPS.find((step) => step >= widest * 1.08) ?? STEPS.at(-1);
-  half = half < wanted ? Math.min(wanted, half * 1.2) : Math.max(wanted, half / 1.06);
-  at("scale").textContent = `height of a lane ± ${wanted} mg`;
+  shadeHoles(pen, x, runs, perBin, right, height - BOTTOM);
+  for (let axis = 0; axis < 3; axis++) scale(pen, width, lane * axis, lane, high, "xyz"[axis]);
   shadeEvents(pen, x, left, right, 0, height - BOTTOM);
   for (let axis = 0; axis < 3; axis++) {
-    const middle = lane * (axis + 0.5), centre = (least[axis] + most[axis]) / 2;
-    const y = (value) => middle - ((value - centre) * (1000 / PER_G) * lane) / 2 / half;
-    pen.fillStyle = paint.soft;
-    pen.textAlign = "left";
-    pen.fillText("xyz"[axis], 8, middle);
-    pen.strokeStyle = paint.line;
-    pen.lineWidth = 1;
-    if (axis) {
-      pen.beginPath();
-      pen.moveTo(0, Math.round(lane * axis) - 0.5);
-      pen.lineTo(width, Math.round(lane * axis) - 0.5);
-      pen.stroke();
-    }
+    const middle = lane * (axis + 0.5);
     pen.save();
     pen.beginPath();
     pen.rect(LEFT, lane * axis, width - LEFT, lane);
     pen.clip();
     pen.strokeStyle = pen.fillStyle = paint.trace;
     pen.lineJoin = "round";
-    for (let number = first; number <= last; ) {
-      if (!bins.has(number)) {
-        number++;
-        continue;
-      }
-      const from = number;
-      while (number <= last && bins.has(number)) number++;
+    const y = (k, column) => middle - high(((bins.get(k)[column] - still(k, axis)) * 1000) / PER_G);
+    for (const [from, to] of runs) {
       pen.beginPath();
-      for (let k = from; k < number; k++) pen.lineTo(x((k + 0.5) * perBin), y(bins.get(k)[2 * axis + 1]));
-      for (let k = number - 1; k >= from; k--) pen.lineTo(x((k + 0.5) * perBin), y(bins.get(k)[2 * axis]));
+      for (let k = from; k < to; k++) pen.lineTo(x((k + 0.5) * perBin), y(k, 2 * axis + 1));
+      for (let k = to - 1; k >= from; k--) pen.lineTo(x((k + 0.5) * perBin), y(k, 2 * axis));
       pen.closePath();
       pen.fill();
       pen.stroke();
@@ -276,12 +296,54 @@ function drawTrace(left, right) {
   }
 }
 
+function scale(pen, width, top, lane, high, name) {
+  const middle = top + lane / 2;
+  const line = (colour, from, place) => {
+    pen.strokeStyle = colour;
+    pen.beginPath();
+    pen.moveTo(from, Math.round(place) - 0.5);
+    pen.lineTo(width, Math.round(place) - 0.5);
+    pen.stroke();
+  };
+  pen.lineWidth = 1;
+  pen.textAlign = "left";
+  pen.fillStyle = paint.text;
+  pen.fillText(name, 4, middle);
+  pen.textAlign = "right";
+  pen.fillStyle = paint.soft;
+  let free = middle - 9;
+  for (const mg of [10, 100, 1000]) {
+    const place = middle - high(mg);
+    line(paint.grid, LEFT, place);
+    line(paint.grid, LEFT, middle + high(mg));
+    if (place <= free && place - 6 >= top) {
+      pen.fillText(String(mg), LEFT - 6, place);
+      free = place - 13;
+    }
+  }
+  if (top) line(paint.line, 0, top);
+}
+
+function shadeHoles(pen, x, runs, perBin, right, bottom) {
+  const holes = runs.slice(1).map(([from], k) => [runs[k][1] * perBin, from * perBin]);
+  if (runs.length && !status.ended && status.silence >= 1) holes.push([runs.at(-1)[1] * perBin, right]);
+  for (const [from, to] of holes) {
+    if (to - from < HOLE) continue;
+    pen.fillStyle = paint.grid;
+    pen.fillRect(x(from), 0, x(to) - x(from), bottom);
+    if (x(to) - x(from) < 80) continue;
+    pen.fillStyle = paint.soft;
+    pen.textAlign = "center";
+    pen.fillText("no samples", (x(from) + x(to)) / 2, bottom / 6);
+  }
+}
+
 function drawEnergy(left, right) {
   const [pen, width, height] = fit(at("energy"));
   const x = frame(pen, width, height, left, right);
   const bottom = height - BOTTOM, span = Math.log(LOUD / FAINT);
   const y = (mg) => bottom - (Math.log(Math.min(Math.max(mg, FAINT), LOUD) / FAINT) / span) * (bottom - 4);
-  pen.textAlign = "left";
+  pen.textAlign = "right";
   pen.lineWidth = 1;
   for (const mg of [1, 10, 100]) {
     const place = Math.round(y(mg)) - 0.5;
@@ -291,7 +353,7 @@ function drawEnergy(left, right) {
     pen.lineTo(width, place);
     pen.stroke();
     pen.fillStyle = paint.soft;
-    pen.fillText(String(mg), 4, place);
+    pen.fillText(String(mg), LEFT - 6, place);
   }
   shadeEvents(pen, x, left, right, 0, bottom);
   const shown = levels.filter((level) => level[0] / hello.rate >= left - 1 && level[0] / hello.rate <= right + 1);
@@ -410,7 +472,8 @@ function show() {
   if (presses.size) hint = connected ? "Marking…" : `${presses.size} kept until the connection is back`;
   else if (hello && !hello.records) hint = "Nothing is recorded, so nothing can be marked: start with --record.";
   else if (status.ended && !said) hint = "The session has ended.";
-  else if (!said && keep) hint = at("keys").checked ? "Press when you felt a jerk, or F" : "Press when you felt a jerk";
+  else if (!said && ready && marks.length) hint = `Last mark: ${marks.at(-1).clock || clock(marks.at(-1).onset, 1)}`;
+  else if (!said && keep) hint = at("keys").checked && !window.matchMedia("(pointer: coarse)").matches ? "Press when you felt a jerk, or F" : "Press when you felt a jerk";
   put("felt-said", hint);
   at("undo").hidden = !(ready && marks.length && !presses.size);
   at("none").hidden = events.size + marks.length > 0;
@@ -445,14 +508,15 @@ function takeEvent(event) {
   const state = event.revision === 0 ? "provisional" : event.revision > 1 ? "revised" : "";
   const what = element("span", "what");
   what.append(element("b", "", words(event.label)));
+  if (jerk) what.append(" ", element("span", "score", event.score.toFixed(2)));
   if (state) what.append(" ", element("i", "", state));
   const peak = event.peak >= 10 ? Math.round(event.peak) : event.peak.toFixed(1);
-  const details = `score ${event.score.toFixed(2)} · ${peak} mg · ${event.duration.toFixed(2)} s · ${REST[event.rest] ?? event.rest}`;
   item.append(
     glyph(),
     what,
     element("span", "when", event.clock || clock(event.onset, 1)),
-    element("span", "rest", event.clock ? `${details} · at ${clock(event.onset, 1)}` : details),
+    element("span", "rest", `${peak} mg · ${event.duration.toFixed(2)} s · ${REST[event.rest] ?? event.rest}`),
+    element("span", "since", event.clock ? clock(event.onset, 1) : ""),
   );
   place(item, event.onset, `li[data-id="${Number(event.id)}"]`);
   // What is no jerk would be too much to listen to.
@@ -494,7 +558,7 @@ function takeMarks(now) {
     undo.type = "button";
     undo.setAttribute("aria-label", `Undo the mark at ${when}`);
     undo.addEventListener("click", () => send({ undo: mark.number }));
-    item.append(glyph(), what, undo, element("span", "rest", `marked at ${when}${mark.clock ? ` · ${clock(mark.onset, 1)}` : ""}`));
+    item.append(glyph(), what, undo, element("span", "rest", mark.clock ? `${when} · ${clock(mark.onset, 1)}` : when));
     place(item, mark.onset, `li[data-mark="${Number(mark.number)}"]`);
   }
   if (gone.length) say("Mark taken back.");
