@@ -381,7 +381,8 @@ PICTURE = "id => document.getElementById(id).toDataURL()"
 
 
 def test_the_page_shows_the_signal_and_events_as_they_come(page: Any, tmp_path: Path) -> None:
-    xyz = restless(70)
+    # What follows the last event makes it final.
+    xyz = np.concatenate([restless(70), quiet(10, RATE)])
     with live(record=tmp_path / "n.h5", title="night.h5, 100 Hz, wrist") as running:
         page.goto(running.view.url)
         running.source.feed(xyz[:2000])
@@ -404,7 +405,7 @@ def test_the_page_shows_the_signal_and_events_as_they_come(page: Any, tmp_path: 
         # Its final row takes its place.
         until(page, "id => !document.querySelector(`[data-id='${id}'].provisional`)", number)
         assert page.locator(f"#events [data-id='{number}']").count() == 1
-        until(page, "() => document.getElementById('elapsed').textContent === '0:01:10'")
+        until(page, "() => document.getElementById('elapsed').textContent === '0:01:20'")
         until(page, "([a, b]) => document.getElementById('trace').toDataURL() !== a", pictures)
         assert page.evaluate(PICTURE, "energy") != pictures[1]
         shown = {
@@ -420,7 +421,6 @@ def test_the_page_shows_the_signal_and_events_as_they_come(page: Any, tmp_path: 
         until(page, "n => document.querySelectorAll('#events li').length === n", len(before))
         assert texts(page, "#events li") == before
         until(page, "() => document.getElementById('rest').textContent.length > 2")
-        assert page.evaluate("bins => bins", 1) == 1
         running.session.stop("the test")
         until(page, "() => document.getElementById('link-text').textContent === 'ended by the test'")
         assert page.locator("#felt").is_disabled()
@@ -675,6 +675,7 @@ def test_it_fits_a_phone_and_every_look(page: Any, tmp_path: Path) -> None:
             assert box["y"] + box["height"] <= height
             assert box["height"] >= 44
             assert box["width"] >= 200
+        page.emulate_media(reduced_motion="reduce")  # colours change at once
         for look in ("light", "dark", "night"):
             page.select_option("#look", look)
             contrasts = page.evaluate(CONTRASTS)
@@ -693,7 +694,7 @@ CONTRASTS = """() => {
     return 0.2126 * r + 0.7152 * g + 0.0722 * b;
   };
   const found = {};
-  const words = ['#rest', 'dt', '.jerk b', '#felt', '#felt-said', '#title', 'figcaption span', '.since', 'footer p'];
+  const words = ['#rest', 'dt', '.accent dd', '#felt', '#felt-said', '#title', 'figcaption span', '.since', 'footer p'];
   for (const selector of words) {
     const element = document.querySelector(selector);
     let under = element;
@@ -711,7 +712,7 @@ CONTRASTS = """() => {
 def ask(view: View, request: bytes) -> bytes:
     """Send bytes and return all that is answered."""
     with socket.create_connection(("127.0.0.1", port_of(view)), timeout=PATIENCE) as line:
-        with suppress(ConnectionError):
+        with suppress(OSError):
             line.sendall(request)
             line.shutdown(socket.SHUT_WR)
         answer = b""
@@ -755,9 +756,9 @@ UPGRADE = (
             + b"\r\n",
             421,
         ),
-        (b"GET /else HTTP/1.1\r\nHost: HERE\r\nOrigin: http://HERE\r\n" + UPGRADE + b"\r\n", 403),
+        (b"GET /else HTTP/1.1\r\nHost: HERE\r\nOrigin: http://HERE\r\n" + UPGRADE + b"\r\n", 404),
         (
-            b"GET /live HTTP/1.1\r\nHost: HERE\r\nOrigin: http://HERE\r\n" + UPGRADE[:42] + b"\r\n",
+            b"GET /live HTTP/1.1\r\nHost: HERE\r\nOrigin: http://HERE\r\n" + UPGRADE[:41] + b"\r\n",
             400,
         ),
         (b"GET /live HTTP/1.1\r\nHost: HERE\r\n\r\n", 404),
@@ -766,7 +767,8 @@ UPGRADE = (
         (b"POST / HTTP/1.1\r\nHost: HERE\r\nContent-Length: 0\r\n\r\n", 405),
         (b"POST / HTTP/1.1\r\nHost: HERE\r\nContent-Length: 3\r\n\r\nx=1", 413),
         (b"GET / HTTP/1.1\r\nHost: HERE\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n", 413),
-        (b"GET / HTTP/1.1\r\nHost: HERE\r\nX: " + b"x" * 70_000 + b"\r\n\r\n", 400),
+        (b"GET / HTTP/1.1\r\nHost: HERE\r\nX: " + b"x" * 20_000 + b"\r\n\r\n", 431),
+        (b"GET / HTTP/1.1\r\nHost: HERE\r\nX: " + b"x" * 17_000, 400),
         (b"GET /\xff HTTP/1.1\r\nHost: HERE\r\n\r\n", 400),
         (b"GET / HTTP/1.1\r\nHost: \xff\xfe\r\n\r\n", 421),
         (b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03" + bytes(range(200)), 400),
@@ -779,10 +781,10 @@ def test_who_is_answered(
     here = f"127.0.0.1:{port_of(served)}".encode()
     answer = ask(served, request_.replace(b"HERE", here))
     assert int(answer.split(b" ", 2)[1]) == status, answer[:200]
-    if status in (200, 403, 404, 405, 413, 421):
+    if status != 400:
         head = answer.partition(b"\r\n\r\n")[0].lower()
         for name, value in server.HEADERS.items():
-            assert f"\r\n{name}: {value}".encode() in head
+            assert f"\r\n{name}: {value}".lower().encode() in head
     assert b"access-control" not in answer.lower()
     assert not served.problem
     assert capfd.readouterr() == ("", "")
@@ -1037,9 +1039,13 @@ def test_a_page_may_come_before_the_session_and_after_it(tmp_path: Path) -> None
             running.end()
             with connect(address(view), origin=origin(view)) as page:
                 assert read(page)["hello"]["title"] == name
-                said = read(page)
-                assert said["status"]["ended"] == "the test"
-                assert {row["id"] for row in said["events"]} == set(running.session.events["id"].tolist())
+                ended, events = "", set()
+                while not ended:
+                    said = read(page)
+                    ended = said.get("status", {}).get("ended", "")
+                    events |= {row["id"] for row in said.get("events", ())}
+                assert ended == "the test"
+                assert events == set(running.session.events["id"].tolist())
                 page.send('{"press": "late", "age": 0}')
                 assert read(page) == {"refused": "the session is over", "key": "late"}
         assert read(early)["hello"]["title"] == "a"
@@ -1066,7 +1072,9 @@ def test_importing_hypnic_brings_no_server() -> None:
 
 def test_ctrl_c_ends_it_with_browsers_open(page: Any, tmp_path: Path) -> None:
     night = tmp_path / "n.h5"
-    command = start("replay", "data/wrist_onset.h5", "--view", "--view-port", 0, "--record", night)
+    command = start(
+        "replay", "data/wrist_onset.h5", "--speed", 30, "--view", "--view-port", 0, "--record", night
+    )
     try:
         assert command.stdout is not None
         said = command.stdout.readline()
@@ -1076,6 +1084,8 @@ def test_ctrl_c_ends_it_with_browsers_open(page: Any, tmp_path: Path) -> None:
         until(page, "() => !document.getElementById('felt').disabled")
         page.click("#felt")
         until(page, "() => document.querySelectorAll('#events .mark').length === 1")
+        # Enough to know a background.
+        until(page, "() => document.getElementById('elapsed').textContent >= '0:00:20'")
         command.send_signal(signal.SIGINT)
         until(page, "() => document.getElementById('link-text').textContent === 'ended by Ctrl-C'")
         out, error = command.communicate(timeout=PATIENCE)
@@ -1087,7 +1097,7 @@ def test_ctrl_c_ends_it_with_browsers_open(page: Any, tmp_path: Path) -> None:
     agrees(night)
     with Recording(night) as recording:
         assert recording.annotations["label"].tolist() == ["felt"]
-        assert 0 < recording.annotations["onset"][0] <= recording.duration + 1
+        assert 0 < recording.annotations["onset"][0] <= recording.duration
 
 
 @pytest.mark.parametrize(

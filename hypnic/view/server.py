@@ -157,7 +157,7 @@ class View:
             self._session: Session | None = None
             self._keys: dict[str, int] = {}
             self._pages = 0
-            self._frames: dict[tuple[Cursor, bool], tuple[str, Cursor]] = {}
+            self._frames: dict[tuple[Recent, Cursor, bool], tuple[str, Cursor]] = {}
             self._closing = False
             self._server = _make_server(Guard(self._app(), self._prefix, names))
         except BaseException:
@@ -331,7 +331,7 @@ class View:
 
     def _frame(self, recent: Recent, cursor: Cursor, skip: bool) -> tuple[str, Cursor]:
         """Return the news since `cursor` as JSON, made once for all who have seen the same; empty if there are none."""
-        key = cursor, skip
+        key = recent, cursor, skip
         if key not in self._frames:
             news, after = recent.since(cursor, skip)
             if "marks" in news:
@@ -443,6 +443,8 @@ class Guard:
 
     def _refused(self, scope: Scope) -> tuple[int, str] | None:
         """Return status and words where a request is not for us."""
+        if sum(len(name) + len(value) for name, value in scope["headers"]) > HEADER_BYTES:
+            return 431, "the head of the request is too large"
         given: dict[bytes, list[str]] = {}
         for name, value in scope["headers"]:
             given.setdefault(name.lower(), []).append(value.decode("latin-1"))
@@ -456,6 +458,8 @@ class Guard:
             return 403, "only for the page itself, which says its origin"
         path = scope.get("raw_path", b"").partition(b"?")[0]
         if self._prefix and not secrets.compare_digest(path[: len(self._prefix) + 1], self._prefix + b"/"):
+            return 404, "not found"
+        if scope["type"] == "websocket" and path != self._prefix + b"/live":
             return 404, "not found"
         if b"transfer-encoding" in given or any(length != "0" for length in given.get(b"content-length", [])):
             return 413, "no request to this page has a body"
