@@ -9,7 +9,7 @@ import hashlib
 import json
 import math
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, Final, Self
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, Self
 
 import numpy as np
 
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
     from hypnic.reference import Comparison
 
-__all__ = ["Detector", "detect", "detect_rows", "emissions", "event_rows"]
+__all__ = ["Detector", "Levels", "detect", "detect_rows", "emissions", "event_rows"]
 
 _MAGIC: Final = b"hypnic-state\n"
 
@@ -48,6 +48,31 @@ _ROW_COLUMNS: Final = {
     "id": at.R_ID,
     "revision": at.R_REVISION,
 }
+
+
+class Levels(NamedTuple):
+    """What decides whether an event opens: band energy against its background (see `Detector.levels`).
+
+    Attributes
+    ----------
+    energy : ndarray of float64, shape (n,)
+        Smoothed band energy (g squared, over three axes) at the end of each of the newest blocks of about 0.1 s;
+        on a mattress weighed by direction.
+    samples : ndarray of int64, shape (n,)
+        Number of the sample after each block; across a loss so short that the filters ran on, off by it.
+    background : float
+        Its running median, g squared; NaN while it is not known.
+    threshold : float
+        Energy above which an event opens, g squared; infinite while the background is not known.
+    open : bool
+        Whether an event is under way.
+    """
+
+    energy: NDArray[np.float64]
+    samples: NDArray[np.int64]
+    background: float
+    threshold: float
+    open: bool
 
 
 class Detector:
@@ -220,6 +245,27 @@ class Detector:
             taken = self._run(self._floats, self._integers, samples, taken)
             rows = np.concatenate([rows, self._rows()])
         return rows
+
+    def levels(self, blocks: int = 1) -> Levels:
+        """Return the band energy at the end of the newest `blocks` of 0.1 s, and what it is compared with.
+
+        At most the last 6.4 s, and none from before a break, are known. Nothing is computed: it is the state as
+        it stands.
+        """
+        floats, integers = self._floats, self._integers
+        done = int(integers[at.I_BLOCKS]) if integers[at.I_STARTED] else 0
+        order = np.arange(max(done - min(blocks, at.GRAVITY_BLOCKS), 0), done)
+        energy = floats[at.GRAVITY + at.LANES * (order % at.GRAVITY_BLOCKS) + 3]
+        last = integers[at.I_INDEX] - integers[at.I_BLOCK_FILL]
+        threshold = max(float(floats[at.S_ON]), float(floats[at.S_FLOOR]))
+        known = math.isfinite(threshold)
+        return Levels(
+            energy,
+            last - (done - 1 - order) * integers[at.I_BLOCK],
+            math.exp(floats[at.S_NOISE]) if known else math.nan,
+            threshold,
+            bool(integers[at.I_OPEN]),
+        )
 
     def rest_bouts(self) -> list[dict[str, Any]]:
         """Return the rest states so far: onset (s), duration (s) and rest of each bout, the last one still open."""

@@ -16,6 +16,7 @@ A board, a replayed night and a simulated one take the same way. What a session 
 from __future__ import annotations
 
 import contextlib
+import itertools
 import json
 import math
 import os
@@ -48,7 +49,17 @@ if TYPE_CHECKING:
 
     from hypnic.recording import Recorder
 
-__all__ = ["EventCommand", "EventFile", "Player", "SampleSink", "Session", "Sink", "Update", "prepare"]
+__all__ = [
+    "EventCommand",
+    "EventFile",
+    "Mark",
+    "Player",
+    "SampleSink",
+    "Session",
+    "Sink",
+    "Update",
+    "prepare",
+]
 
 PIECE: Final = 0.1
 """Seconds on the clock that one piece of a played recording lasts."""
@@ -58,6 +69,17 @@ WAKE: Final = 0.2
 
 CLOCK_EVERY: Final = 60.0
 """Seconds between two entries in the /clock of a night that is recorded from a board."""
+
+SOURCE_LOSSES: Final = (
+    "dropped",
+    "bad_frames",
+    "malformed",
+    "implausible",
+    "reconnects",
+    "restarts",
+    "stalls",
+)
+"""Counters of a source that tell of trouble on the way."""
 
 COMMAND_LIMIT: Final = 30.0
 """Seconds after which a command that an event has started is killed."""
@@ -86,6 +108,25 @@ class Update(NamedTuple):
 
     chunk: Chunk
     events: Events
+
+
+class Mark(NamedTuple):
+    """What a person has marked while a session runs: an annotation of its night, without duration.
+
+    Attributes
+    ----------
+    number : int
+        By which `Session.unmark` knows it.
+    sample : int
+        Number of the sample that is marked, lost samples counted.
+    label, source : str
+        As they stand in the night.
+    """
+
+    number: int
+    sample: int
+    label: str
+    source: str
 
 
 class Sink(Protocol):
@@ -276,6 +317,10 @@ class Session:
         self._clocked = -math.inf
         self._last_data = time.monotonic()
         self._stop = ""
+        # What other threads ask for, until the session's own gets to it: marks to enter, numbers to withdraw.
+        self._wishes: deque[Mark | int] = deque()
+        self._numbers = itertools.count()
+        self._marks: dict[int, tuple[Mark, int]] = {}
         self._finished = False
         self._closed = False
         prepare()
@@ -330,6 +375,23 @@ class Session:
         return {"received": self.waiting, "missing": missing, "invalid": 0, "stuck": 0}
 
     @property
+    def losses(self) -> dict[str, int]:
+        """What came and what is missing, and every counter of trouble, on the way or in the samples, that is not 0."""
+        counts = self.counts
+        source = getattr(self.source, "counters", {})
+        others = {"invalid": counts["invalid"], "stuck": counts["stuck"]}
+        others |= {name.replace("_", " "): source.get(name, 0) for name in SOURCE_LOSSES}
+        found = {name: count for name, count in others.items() if count}
+        return {"received": counts["received"], "missing": counts["missing"]} | found
+
+    @property
+    def measured_rate(self) -> float | None:
+        """Rate (Hz) that a stream has been measured to have; None where that is not known, or for a recording."""
+        measured = getattr(self.source, "effective_rate", None)
+        # A recording says a plain number, and only a stream how well it is known.
+        return None if measured is None or isinstance(measured, float) else measured.rate
+
+    @property
     def events(self) -> Events:
         """The last revision so far of each event, ordered by onset, with what `hypnic.detect` says of them."""
         rows = np.concatenate(list(self._rows.values())) if self._rows else np.empty(0, EVENT_DTYPE)
@@ -350,6 +412,46 @@ class Session:
         for sink in self._sinks:
             found += getattr(sink, "warnings", ())
         return (*found, *self._problems)
+
+    @property
+    def marks(self) -> tuple[Mark, ...]:
+        """What persons have marked so far, in the order in which it was entered into the night."""
+        return tuple(mark for mark, _ in self._marks.values())
+
+    def mark(self, sample: int, label: str = "felt", source: str = "button") -> int:
+        """Mark a sample in the ``/annotations`` of the night, in which the next step enters it.
+
+        Any thread may call it.
+
+        Parameters
+        ----------
+        sample : int
+            Number of the sample, lost samples counted: `elapsed` times `rate` is the next one's. It may lie a
+            little ahead, where a source is behind the clock.
+        label, source : str, optional
+            What was marked, and by whom or what.
+
+        Returns
+        -------
+        int
+            A number for `unmark`.
+
+        Raises
+        ------
+        UsageError
+            If no night is recorded, or the sample is below 0.
+        """
+        if self.recorder is None:
+            raise UsageError("a mark goes into the night, and none is recorded: give the session record=")
+        if sample < 0:
+            raise UsageError(f"sample {sample} cannot be marked: the first one is 0")
+        number = next(self._numbers)
+        self._wishes.append(Mark(number, int(sample), label, source))
+        return number
+
+    def unmark(self, number: int) -> None:
+        """Take a mark back; one that is unknown, or was taken back before, is no error. Any thread may call it."""
+        self._wishes.append(number)
 
     def time_of(self, sample: int) -> float:
         """Return the POSIX seconds of a recent sample, by its number; NaN where the source has no clock."""
@@ -413,6 +515,7 @@ class Session:
     def _step(self, chunk: Chunk) -> Update:
         if len(chunk):
             self._last_data = time.monotonic()
+        self._heed()
         if self.recorder is not None:
             self.recorder.write(chunk)
         for sink in self._sinks:
@@ -421,6 +524,16 @@ class Session:
         self._note_clock(chunk)
         self._seen += chunk.missing + len(chunk)
         return Update(chunk, self._detect(chunk))
+
+    def _heed(self) -> None:
+        """Enter and withdraw the marks that were asked for."""
+        while self._wishes and self.recorder is not None:
+            wish = self._wishes.popleft()
+            if isinstance(wish, Mark):
+                row = self.recorder.annotate(wish.sample / self.rate, 0.0, wish.label, wish.source)
+                self._marks[wish.number] = wish, row
+            elif wish in self._marks:
+                self.recorder.withdraw(self._marks.pop(wish)[1])
 
     def _note_clock(self, chunk: Chunk) -> None:
         """Note how samples and wall clock go together, for the night now and then and after each hole."""
@@ -451,6 +564,8 @@ class Session:
         if self.recorder is not None:
             if rate != self.recorder.rate:
                 self.recorder.correct_rate(rate)
+                for mark, row in self._marks.values():
+                    self.recorder.amend(row, mark.sample / rate, 0.0, mark.label, mark.source)
             self.recorder.events(Events(meta=self.detector.meta))
         waited, self._waiting = self._waiting, []
         return self._taken(Events.concat([self._push(self.detector, chunk) for chunk in waited]))
@@ -524,6 +639,7 @@ class Session:
             sound = False
         if sound:
             attempt(self._finish)
+            attempt(self._heed)
             final = self.events
             if self.recorder is not None:
                 attempt(self.recorder.finish_events, final)

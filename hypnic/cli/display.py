@@ -120,17 +120,11 @@ class _Display:
 
     def _losses(self) -> str:
         """Return what came and what is missing, the rate as measured, and the other counters that are not 0."""
-        counts = self.session.counts
-        source = getattr(self.session.source, "counters", {})
-        parts = [f"received {counts['received']}", f"missing {counts['missing']}"]
-        measured = getattr(self.session.source, "effective_rate", None)
-        # A recording says a plain number, and only a stream how well it is known.
-        if measured is not None and not isinstance(measured, float):
-            parts.append(f"at {measured.rate:.2f} Hz")
-        names = ("dropped", "bad_frames", "malformed", "implausible", "reconnects", "restarts", "stalls")
-        others = {"invalid": counts["invalid"], "stuck": counts["stuck"]}
-        others |= {name.replace("_", " "): source.get(name, 0) for name in names}
-        return "  ".join(parts + [f"{name} {count}" for name, count in others.items() if count])
+        parts = [f"{name} {count}" for name, count in self.session.losses.items()]
+        measured = self.session.measured_rate
+        if measured is not None:
+            parts.insert(2, f"at {measured:.2f} Hz")
+        return "  ".join(parts)
 
     def _events(self) -> str:
         labels = list(self._found.values())

@@ -27,6 +27,7 @@ from hypnic.cli.shared import (
     read_settings,
     summary,
 )
+from hypnic.cli.view import ViewHostOption, ViewOption, ViewPortOption, open_view, say_where
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
     from hypnic.chunk import Source
     from hypnic.cli.display import Lines, Screen
     from hypnic.live import Session, Sink
+    from hypnic.view import View
 
 __all__ = ["ports", "replay", "stream"]
 
@@ -126,6 +128,9 @@ def stream(
     subject: Annotated[str, typer.Option(help="Kept in the night.")] = "",
     notes: Annotated[str, typer.Option(help="Kept in the night.")] = "",
     overwrite: OverwriteOption = False,
+    view: ViewOption = False,
+    view_port: ViewPortOption = None,
+    view_host: ViewHostOption = None,
 ) -> None:
     """Detect from a board until Ctrl-C, and record the night.
 
@@ -140,31 +145,33 @@ def stream(
     chosen = read_settings(settings, site)
     found = resolve(port)
     check_port(found.port)
-    _prepare()
-    with open_source(
-        f"serial:{found.port}",
-        baud=baud,
-        format=format,
-        rate=rate,
-        site=site,
-        range_g=range_g,
-        lsb_per_g=lsb_per_g,
-        raw_log=raw,
-        buffer=buffer,
-    ) as board:
-        _run(
-            board,
-            settings=chosen,
-            record=record,
-            events=events,
-            on_event=on_event,
-            lsl=lsl,
-            keep=raw,
-            overwrite=overwrite,
-            duration=seconds,
-            subject=subject,
-            notes=notes,
-        )
+    with open_view(view, view_port, view_host) as page:
+        _prepare()
+        with open_source(
+            f"serial:{found.port}",
+            baud=baud,
+            format=format,
+            rate=rate,
+            site=site,
+            range_g=range_g,
+            lsb_per_g=lsb_per_g,
+            raw_log=raw,
+            buffer=buffer,
+        ) as board:
+            _run(
+                board,
+                settings=chosen,
+                record=record,
+                events=events,
+                on_event=on_event,
+                lsl=lsl,
+                keep=raw,
+                overwrite=overwrite,
+                duration=seconds,
+                subject=subject,
+                notes=notes,
+                view=page,
+            )
 
 
 @app.command()
@@ -198,6 +205,9 @@ def replay(
     lsb_per_g: PerGOption = None,
     settings: SettingsOption = None,
     overwrite: OverwriteOption = False,
+    view: ViewOption = False,
+    view_port: ViewPortOption = None,
+    view_host: ViewHostOption = None,
 ) -> None:
     """Play a recording through the same path as a board, or as a board on a virtual serial port."""
     from hypnic.errors import UsageError
@@ -218,9 +228,9 @@ def replay(
     }
     seconds = _seconds(duration)
     if pty:
-        if record or events or on_event or lsl or duration:
+        if record or events or on_event or lsl or duration or view:
             raise UsageError(
-                "--pty plays for other programs: give the outputs to hypnic stream on the other side"
+                "--pty plays for other programs: give the outputs, and --view, to hypnic stream on the other side"
             )
         with open_source(file, **given) as source:
             _play_port(Player(source, speed), str(file), format or "hypnic", link)
@@ -228,7 +238,10 @@ def replay(
     if link is not None:
         raise UsageError("--link names a virtual serial port: it needs --pty")
     _check_outputs(overwrite, record, events, None, file)
-    with open_source(file, format=format, **given) as source:
+    with (
+        open_view(view, view_port, view_host) as page,
+        open_source(file, format=format, **given) as source,
+    ):
         chosen = read_settings(settings, source.site)
         _prepare()
         _run(
@@ -241,6 +254,7 @@ def replay(
             keep=None,
             overwrite=overwrite,
             duration=seconds,
+            view=page,
         )
 
 
@@ -252,6 +266,7 @@ def _run(
     lsl: bool,
     keep: Path | None,
     overwrite: bool,
+    view: View | None,
     **options: Any,
 ) -> None:
     """Run a session to its end, and say in one line what it has brought."""
@@ -268,26 +283,28 @@ def _run(
         sinks.append(EventFile(events, overwrite=overwrite))
     out = sys.stderr if str(events) == "-" else sys.stdout
     with Session(source, sinks=sinks, overwrite=overwrite, **options) as session:
-        useful = session.recorder is not None or bool(sinks) or keep is not None
+        useful = session.recorder is not None or bool(sinks) or keep is not None or view is not None
         with _signals(session.stop):
-            _follow(session, _title(source, session), out, useful)
+            _follow(session, _title(source, session), out, useful, view)
     _say_end(session, out)
 
 
-def _follow(session: Session, title: str, out: TextIO, useful: bool) -> None:
-    """Run the session before a display; one that breaks ends nothing that is `useful` without it."""
+def _follow(session: Session, title: str, out: TextIO, useful: bool, view: View | None) -> None:
+    """Run the session before a display, and on a page; a display that breaks ends nothing `useful` without it."""
     from hypnic.cli.display import open_display
 
     start = getattr(session.source, "start_time", None)
     zone = getattr(start, "tzinfo", None)
     display: Screen | Lines | None = None
     try:
+        if view is not None:
+            say_where(view, out)
         display = open_display(session, title, zone, out)
     except OSError:
         if not useful:
             raise
     try:
-        for update in session:
+        for update in session if view is None else view.watch(session, title):
             if display is not None:
                 try:
                     display.update(update)

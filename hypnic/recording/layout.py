@@ -41,6 +41,12 @@ TABLES: Final = {
 }
 """The tables of a night and their types in memory; strings are fixed-length UTF-8 in the file."""
 
+WITHDRAWN: Final = "withdrawn"
+"""Label of an annotation that was taken back while the night grew: readers, and closing, leave it out.
+
+Overwriting a label in place is safe at any moment. Taking a row out of a table is not: HDF5 would reuse its space.
+"""
+
 LIBVER: Final = ("earliest", "v110")
 """HDF5 formats that are written: every HDF5 since 1.6 reads the first."""
 

@@ -21,6 +21,7 @@ from hypnic.recording.layout import (
     FORMAT_VERSION,
     H5_ERRORS,
     LIBVER,
+    WITHDRAWN,
     Lock,
     attribute,
     create_table,
@@ -365,8 +366,10 @@ class Recording(BaseRecording):
 
     @property
     def annotations(self) -> NDArray[np.void]:
-        """Remarks in the file (`ANNOTATION_DTYPE`)."""
-        return self._table("annotations", super().annotations)
+        """Remarks in the file (`ANNOTATION_DTYPE`), those that were taken back left out."""
+        rows = self._table("annotations", super().annotations)
+        kept: NDArray[np.void] = rows[rows["label"] != WITHDRAWN]
+        return kept
 
     def _table(self, name: str, empty: NDArray[np.void]) -> NDArray[np.void]:
         rows = read_table(self._file, name) if self._is_night else None

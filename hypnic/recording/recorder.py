@@ -22,6 +22,7 @@ from hypnic.recording.layout import (
     FORMAT_VERSION,
     LIBVER,
     TABLES,
+    WITHDRAWN,
     Lock,
     create_table,
     file_dtype,
@@ -157,6 +158,7 @@ class Recorder:
         self._pending: list[NDArray[Any]] = []
         self._waiting = 0
         self._rows: dict[str, list[NDArray[np.void]]] = {name: [] for name in TABLES}
+        self._annotations = 0
         self._origin: int | None = None
         self._last_time = -math.inf
         self._has_start = start is not None
@@ -335,10 +337,65 @@ class Recorder:
         self._check_open()
         self._queue("clock", [(sample, device_tick, utc)])
 
-    def annotate(self, onset: float, duration: float = 0.0, label: str = "", source: str = "") -> None:
-        """Add a remark: onset and duration in seconds from sample 0, what, and who says so."""
+    def annotate(self, onset: float, duration: float = 0.0, label: str = "", source: str = "") -> int:
+        """Add a remark: onset and duration in seconds from sample 0, what, and who says so.
+
+        Returns
+        -------
+        int
+            The number by which `amend` and `withdraw` know it.
+        """
         self._check_open()
         self._queue("annotations", [(onset, duration, label, source)])
+        self._annotations += 1
+        return self._annotations - 1
+
+    def amend(
+        self, number: int, onset: float, duration: float = 0.0, label: str = "", source: str = ""
+    ) -> None:
+        """Put another remark in the place of the one that `annotate` gave this number. Safe at once.
+
+        Raises
+        ------
+        UsageError
+            If there is no such remark.
+        OSError
+            If the disk is full.
+        """
+        self._check_annotation(number)
+        row = file_rows(np.array([(onset, duration, label, source)], TABLES["annotations"]))[0]
+        self._overwrite_annotation(number, row)
+
+    def withdraw(self, number: int) -> None:
+        """Take back the remark that `annotate` gave this number. Safe at once.
+
+        Until the night is closed, programs that read it without hypnic see it with the label ``withdrawn``.
+
+        Raises
+        ------
+        UsageError
+            If there is no such remark.
+        OSError
+            If the disk is full.
+        """
+        self._check_annotation(number)
+        self.flush(fsync=self._durable)
+        row = self._file["annotations"][number]
+        row["label"] = WITHDRAWN.encode()
+        self._overwrite_annotation(number, row)
+
+    def _check_annotation(self, number: int) -> None:
+        self._check_open()
+        if not 0 <= number < self._annotations:
+            raise UsageError(f"there is no annotation {number}: {self._annotations} were made so far")
+
+    def _overwrite_annotation(self, number: int, row: np.void) -> None:
+        self.flush(fsync=self._durable)
+        try:
+            self._file["annotations"][number] = row
+            self._settle(self._durable)
+        except (OSError, RuntimeError) as error:
+            self._fail(error)
 
     def correct_rate(self, rate: float) -> None:
         """State another sampling rate (Hz) than at first: samples are numbered, so nothing else changes.
@@ -523,7 +580,10 @@ def _pack(path: Path, events: Events | None = None) -> None:
                 create_table(new, name, file_rows(events.array), compress=True)
                 write_meta(new[name], events.meta)
                 continue
-            create_table(new, name, old[name][:], compress=True)
+            rows = old[name][:]
+            if name == "annotations":
+                rows = rows[rows["label"] != WITHDRAWN.encode()]
+            create_table(new, name, rows, compress=True)
             for key, value in old[name].attrs.items():
                 new[name].attrs[key] = value
 
