@@ -35,7 +35,7 @@ from hypnic.errors import UsageError
 from hypnic.live import Player, Session, prepare
 from hypnic.recording import Recorder, Recording, pack
 from hypnic.view.recent import COUNTS_PER_G, Bins, Cursor, Recent
-from tests.played import restless
+from tests.played import Board, restless
 from tests.signals import pieces, quiet
 from tests.test_cli_live import start
 
@@ -421,6 +421,9 @@ def test_the_page_shows_the_signal_and_events_as_they_come(page: Any, tmp_path: 
         until(page, "n => document.querySelectorAll('#events li').length === n", len(before))
         assert texts(page, "#events li") == before
         until(page, "() => document.getElementById('rest').textContent.length > 2")
+        assert page.locator("#lost").inner_text() == "none"
+        running.source.feed(quiet(1, RATE), missing=900)
+        until(page, "() => document.getElementById('lost').textContent === '10.0 %'")
         running.session.stop("the test")
         until(page, "() => document.getElementById('link-text').textContent === 'ended by the test'")
         assert page.locator("#felt").is_disabled()
@@ -1098,6 +1101,36 @@ def test_ctrl_c_ends_it_with_browsers_open(page: Any, tmp_path: Path) -> None:
     with Recording(night) as recording:
         assert recording.annotations["label"].tolist() == ["felt"]
         assert 0 < recording.annotations["onset"][0] <= recording.duration
+
+
+def test_a_board_is_seen_with_its_link(tmp_path: Path) -> None:
+    with Board(restless(600), speed=1.0, holes={200: 30}) as board:
+        command = start("stream", board.path, "--view", "--view-port", 0, "--record", tmp_path / "n.h5")
+        try:
+            assert command.stdout is not None
+            url = command.stdout.readline().split()[-1]
+            here = url.rstrip("/")
+            with connect(url.replace("http:", "ws:") + "live", origin=here) as page:
+                said = read(page)["hello"]
+                assert said["title"].startswith(f"{board.path}: hypnic")
+                assert said["speed"] == 1.0
+                status: dict[str, Any] = {}
+                while status.get("losses", {}).get("missing") != 30:
+                    status = read(page).get("status", status)
+                assert status["link"] == "streaming"
+                board.stop()
+                while status["link"] == "streaming":
+                    status = read(page).get("status", status)
+                assert status["link"] in ("stalled", "disconnected")
+                command.send_signal(signal.SIGTERM)
+                while not status.get("ended"):
+                    status = read(page).get("status", status)
+                assert status["ended"] == "SIGTERM"
+            _, error = command.communicate(timeout=PATIENCE)
+        finally:
+            command.kill()
+            command.communicate()
+    assert (command.returncode, error) == (0, "")
 
 
 @pytest.mark.parametrize(

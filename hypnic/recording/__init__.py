@@ -10,7 +10,8 @@ The layout is known here alone::
                     utc (POSIX s)
     /events         the columns of `hypnic.events.COLUMNS`, while recording every revision as it comes, at the
                     end the last of each event; its attributes hold version and settings
-    /annotations    onset (s), duration (s), label, source
+    /annotations    onset (s), duration (s), label, source; while recording, rows labelled "withdrawn" were
+                    taken back
 
 Stored samples are those received and nothing else. A night has two forms of the same layout. While it is
 recorded the samples are plain, in chunks of some hours that are written in place: HDF5 replaces a

@@ -282,6 +282,7 @@ function drawTrace(left, right) {
     pen.rect(LEFT, lane * axis, width - LEFT, lane);
     pen.clip();
     pen.strokeStyle = pen.fillStyle = paint.trace;
+    pen.lineWidth = 1;
     pen.lineJoin = "round";
     const y = (k, column) => middle - high(((bins.get(k)[column] - still(k, axis)) * 1000) / PER_G);
     for (const [from, to] of runs) {
