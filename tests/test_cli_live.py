@@ -496,6 +496,7 @@ def test_replug(tmp_path: Path) -> None:
     second.start()
     wait_until(lambda: stored(record) >= 2 * len(xyz) - 60)
     second.join()
+    wait_until(lambda: not second.port.unread)
     status, out, error = end(process, signal.SIGINT)
     second.stop()
     assert (status, error) == (0, "")
