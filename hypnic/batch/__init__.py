@@ -179,7 +179,7 @@ def run(
     outcome : Outcome
         Every task comes out once, whatever happens to it.
     """
-    made = callable(executor)
+    make = executor if callable(executor) else None
     current: Executor = executor() if callable(executor) else executor
     finished: queue.SimpleQueue[Future[Outcome]] = queue.SimpleQueue()
     pending: dict[Future[Outcome], tuple[Task, Executor]] = {}
@@ -198,11 +198,11 @@ def run(
                 except (BrokenExecutor, RuntimeError) as error:
                     # RuntimeError: it has been shut down.
                     broken = str(error)
-                    if not (made and isinstance(error, BrokenExecutor)) or _count(mended, task) > MENDS:
+                    if make is None or not isinstance(error, BrokenExecutor) or _count(mended, task) > MENDS:
                         yield task, _lost(task, broken)
                         continue
                     current.shutdown(wait=False)
-                    current = executor()  # type: ignore[operator]  # made: it is callable
+                    current = make()
                     again.append(task)
                     continue
                 pending[future] = task, current
@@ -214,10 +214,10 @@ def run(
             try:
                 outcome = future.result()
             except BrokenExecutor as error:
-                if made and _count(mended, task) <= MENDS:
+                if make is not None and _count(mended, task) <= MENDS:
                     if by is current:
                         current.shutdown(wait=False)
-                        current = executor()  # type: ignore[operator]
+                        current = make()
                     again.append(task)
                     continue
                 outcome = _lost(task, str(error))
@@ -230,7 +230,7 @@ def run(
     finally:
         for future in pending:
             future.cancel()
-        if made:
+        if make is not None:
             current.shutdown(wait=False)
 
 
@@ -266,7 +266,7 @@ def dask_executor(address: str, patience_s: float = 10.0) -> Iterator[Executor]:
     except ImportError:
         raise UsageError("--dask needs dask.distributed: pip install 'hypnic[dask]'") from None
     try:
-        client = Client(address, timeout=patience_s)  # type: ignore[no-untyped-call]
+        client = Client(address, timeout=patience_s)
     except ValueError as error:
         raise UsageError(f"--dask {address}: {error}") from None
     except OSError:
@@ -284,7 +284,7 @@ def dask_executor(address: str, patience_s: float = 10.0) -> Iterator[Executor]:
                 "results would not compare"
             )
         # pure: Dask would otherwise take a night that was done again after a change for one that it knows.
-        yield client.get_executor(pure=False)  # type: ignore[no-untyped-call]
+        yield client.get_executor(pure=False)
 
 
 def detect_nights(
