@@ -2,7 +2,8 @@
 
 `hypnic.rest` follows the state sample by sample; here its changes become rows. An *onset window* is a settling with
 the onset span that follows it: it opens with every settling, the one after a night-time waking too, and closes on
-waking, or when the span after declared stillness is over. None of this is a sleep stage: an accelerometer sees rest.
+waking, or when the span after declared stillness is over. One that follows *still* has no settling: movement of late
+told of a waking that was not seen. None of this is a sleep stage: an accelerometer sees rest.
 """
 
 from __future__ import annotations
@@ -38,7 +39,7 @@ BOUT_COLUMNS: Final = (
 
 WINDOW_COLUMNS: Final = (
     Column("window", "i4", "", 0, "number of the onset window, from 1"),
-    Column("onset", "f8", "s", 3, "start of the settling"),
+    Column("onset", "f8", "s", 3, "start of the settling, or of the onset span where none came before"),
     Column("end", "f8", "s", 3, "end of the window"),
     Column(
         "stillness", "f8", "s", 3, "when stillness was declared; NaN where movement or the end came first"
@@ -50,6 +51,13 @@ WINDOW_COLUMNS: Final = (
         "",
         0,
         "which falling asleep it belongs to, from 1: attempts until stillness is declared share a number",
+    ),
+    Column(
+        "before",
+        "U8",
+        "",
+        0,
+        "state that came before; empty at the start; still where a waking was not seen but told by movement",
     ),
     Column("then", "U8", "", 0, "state that followed; empty at the end of the recording"),
 )
@@ -189,6 +197,7 @@ def rest_table(events: Events, bouts: Sequence[Mapping[str, Any]] | None = None)
         row["end"] = part["onset"][-1] + part["duration"][-1]
         row["stillness"] = still[0] if len(still) else math.nan
         row["jerks"] = part["jerks"].sum()
+        row["before"] = table["rest"][first - 1] if first else ""
         row["then"] = table["rest"][after] if after < len(table) else ""
         asleep += bool(len(still))
     return RestTable(table, windows, dict(events.meta))

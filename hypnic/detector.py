@@ -19,7 +19,7 @@ from hypnic.chunk import ArraySource, Source, as_xyz, check_rate, check_site
 from hypnic.errors import DataError, UsageError
 from hypnic.events import COLUMNS, EVENT_DTYPE, LABELS, RESTS, Events
 from hypnic.filters import highpass, lowpass, pole
-from hypnic.model import load_model
+from hypnic.model import load_model, load_waking
 from hypnic.settings import Settings
 
 if TYPE_CHECKING:
@@ -526,12 +526,16 @@ def detect_rows(
 
 def _state(rate: float, s: Settings) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
     """Return the two arrays of a detector that has seen nothing."""
+    from hypnic.rest import EPOCH, MINUTES  # numba comes with it, which whoever makes a detector has loaded
 
     def samples(seconds: float, least: int = 1) -> int:
         return max(least, round(seconds * rate))
 
     block = samples(s.block)
     period = block / rate
+    epoch = max(1, round(EPOCH / period))
+    keep_2, keep_10, keep_60 = (math.exp(-epoch * period / (60.0 * minutes)) for minutes in MINUTES)
+    waking = load_waking(s.name)
     ring = 1 << (max(samples(s.lookback), block) + 4).bit_length()
     span = max(1, round(s.background / period))
     guard = round(s.guard / period)
@@ -569,6 +573,13 @@ def _state(rate: float, s: Settings) -> tuple[NDArray[np.float64], NDArray[np.in
         at.P_WINDOW: s.window,
         at.P_WAKING: s.waking,
         at.P_WAKING_KEEP: math.exp(-period / s.waking_decay),
+        at.P_KEEP_2: keep_2,
+        at.P_KEEP_10: keep_10,
+        at.P_KEEP_60: keep_60,
+        at.P_REOPEN: waking.intercept,
+        at.P_REOPEN_2: waking.weights[0],
+        at.P_REOPEN_10: waking.weights[1],
+        at.P_REOPEN_60: waking.weights[2],
         at.P_JERK_SCORE: s.jerk_score,
         at.P_JERK_T90: s.jerk_t90,
         at.P_IMPACT_T90: s.impact_t90,
@@ -609,7 +620,7 @@ def _state(rate: float, s: Settings) -> tuple[NDArray[np.float64], NDArray[np.in
         at.I_STUCK_MIN: samples(0.5),
         at.I_LONG_GAP: samples(600.0),
         at.I_REST: RESTS.index("settling"),
-        at.I_EPOCH: max(1, round(5.0 / period)),
+        at.I_EPOCH: epoch,
     }.items():
         integers[position] = count
     return floats, integers

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Final
 
-LAYOUT_VERSION: Final = 3
+LAYOUT_VERSION: Final = 4
 """Written into saved state: another version cannot be restored."""
 
 LANES: Final = 4
@@ -128,6 +128,13 @@ HISTOGRAM_STEP: Final = 0.05
     P_WINDOW,  # s
     P_WAKING,  # s
     P_WAKING_KEEP,  # per block
+    P_KEEP_2,  # per epoch, of the movement of the last 2, 10 and 60 minutes
+    P_KEEP_10,
+    P_KEEP_60,
+    P_REOPEN,  # log odds of a waking that was not seen: with no movement at all
+    P_REOPEN_2,  # and by ln(1 + s) of each of the three sums
+    P_REOPEN_10,
+    P_REOPEN_60,
     P_JERK_SCORE,
     P_JERK_T90,  # s
     P_IMPACT_T90,  # s
@@ -142,7 +149,7 @@ HISTOGRAM_STEP: Final = 0.05
     P_SIDEWAYS,  # weight of energy across gravity
     P_SPREAD,  # weight of the newest block in the spread of the background
     P_COUNT,
-) = range(35)
+) = range(42)
 
 FILTERS: Final = P_COUNT
 """Coefficients b0, b1, b2, a1, a2 of high-pass, low-pass, the high band, the blocks' own high-pass and low-pass, and
@@ -227,6 +234,9 @@ SCALARS: Final = Z_LAST + LANES
     S_EVSTIR,
     S_MOVED,  # rest: decaying sum of movement, s
     S_STIR,  # rest: the same, which no settling cuts
+    S_LAST_2,  # rest: the same over 2, 10 and 60 minutes, of every movement however small
+    S_LAST_10,
+    S_LAST_60,
     S_PX,  # rest: posture of the last epoch
     S_PY,
     S_PZ,
@@ -240,7 +250,7 @@ SCALARS: Final = Z_LAST + LANES
     S_BZ,
     S_BARE,  # rest: share of the last minutes' epochs that are bare noise
     SCALARS_END,
-) = range(SCALARS, SCALARS + 67)
+) = range(SCALARS, SCALARS + 70)
 
 BINS: Final = SCALARS_END
 COURSE: Final = BINS + ENERGY_BINS

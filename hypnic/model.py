@@ -1,5 +1,6 @@
-"""The fitted part of the labels: a curve for each feature and a weight for each pair, summed, squeezed to 0..1.
+"""What is fitted: how jerk-like an event is, and how much past movement tells of a waking that was not seen.
 
+The labels' part is a curve for each feature and a weight for each pair, summed, squeezed to 0..1.
 An additive logistic model (Hastie and Tibshirani 1986) with straight lines between a few knots, and products of two
 features on top: a long event with a low frequency means something else than either alone. Each term adds to the log
 odds, so the reasons for a score can be read off. The coefficients are in ``hypnic/models`` as JSON, with how they
@@ -22,7 +23,17 @@ from hypnic.errors import DataError
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-__all__ = ["COLUMNS", "FLOOR", "Curve", "Model", "load_model", "model_path"]
+__all__ = [
+    "COLUMNS",
+    "FLOOR",
+    "Curve",
+    "Model",
+    "Waking",
+    "load_model",
+    "load_waking",
+    "model_path",
+    "waking_path",
+]
 
 FLOOR: Final = 1e-3
 """Least value of a feature whose logarithm is taken."""
@@ -200,5 +211,44 @@ def load_model(name: str) -> Model:
             for curve in found["curves"]
         )
         return Model(found["name"], found["intercept"], curves, tuple(found["pairs"]), found["provenance"])
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise DataError(f"the model of preset {name} cannot be read ({error}): install hypnic anew") from None
+
+
+class Waking(NamedTuple):
+    """How likely somebody who is still has been awake unseen, by movement: a logistic model (`hypnic.rest`).
+
+    Attributes
+    ----------
+    intercept : float
+        Log odds with no movement at all.
+    weights : tuple of three float
+        What is added for ln(1 + s) of the decaying sums of movement (s) over 2, 10 and 60 minutes.
+    provenance : dict
+        How it was made.
+    """
+
+    intercept: float
+    weights: tuple[float, float, float]
+    provenance: dict[str, Any]
+
+
+def waking_path(name: str) -> Path:
+    """Return where the weights of past movement of a preset are."""
+    return Path(__file__).with_name("models") / f"{name}-waking.json"
+
+
+def load_waking(name: str) -> Waking:
+    """Return the weights of past movement of a preset.
+
+    Raises
+    ------
+    DataError
+        If its file is missing or damaged: the installation is incomplete.
+    """
+    try:
+        found = json.loads(waking_path(name).read_text(encoding="utf-8"))
+        brief, lately, hour = (float(weight) for weight in found["weights"])
+        return Waking(float(found["intercept"]), (brief, lately, hour), found["provenance"])
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise DataError(f"the model of preset {name} cannot be read ({error}): install hypnic anew") from None

@@ -6,6 +6,11 @@ actigraphy calls sleep 9 to 20 minutes too early; after it they are *still*. Sus
 each settling that follows opens a new window. One jerk, one tap, one short turn or a series of periodic limb
 movements does not. None of this is a sleep stage: an accelerometer sees rest.
 
+Many who wake move too little for that. They give themselves away afterwards: by more movement in the last ten minutes
+than in the last hour, and less of it in the last two. A weighted sum of past activity is how actigraphy has told wake
+from sleep since Webster (1982) and Cole (1992); here three decaying sums and four fitted weights (`hypnic.model`)
+open the window again, for as long as they speak for it. They never close it early.
+
 *Off* is a sensor that nobody wears or lies on, or one that holds its samples: it shows no breath. Where a body is, its
 breath and its sway make one 0.1 s mean like the one before; of bare noise the mean squared difference of neighbours
 is twice the variance (von Neumann 1941), and that ratio says how much is noise, whatever the sensor. What looks like a
@@ -41,6 +46,9 @@ EACH = 0.5
 RESTLESS = 2.0
 """How many times the sum that means awake must not be exceeded for a person to settle, however quiet just now."""
 
+MINUTES = (2.0, 10.0, 60.0)
+"""Time constants (min) of the sums of movement that tell a waking which was not seen."""
+
 KEPT = 0.6
 """Part of that sum that is kept at most when settling (simulated)."""
 
@@ -71,7 +79,7 @@ def restart(F, N):
     N[I_EPOCH_FILL] = 0
     N[I_HAS_POSTURE] = 0
     N[I_BARE_N] = 0
-    F[S_MOVED] = F[S_STIR] = 0.0
+    F[S_MOVED] = F[S_STIR] = F[S_LAST_2] = F[S_LAST_10] = F[S_LAST_60] = 0.0
     F[S_EX] = F[S_EY] = F[S_EZ] = F[S_ESQUARES] = F[S_EDIFF] = 0.0
 
 
@@ -95,10 +103,13 @@ def released(F, N):
 @jit
 def moved(F, N, end, duration, angle):
     """Take note of an event, from its end (sample), duration (s) and change of angle (deg), that is no jerk."""
+    amount = EACH + min(duration, LONGEST)
+    F[S_LAST_2] += amount
+    F[S_LAST_10] += amount
+    F[S_LAST_60] += amount
     if duration < MOVEMENT and angle < F[P_REST_ANGLE]:
         return
     N[I_LAST_MOVE] = max(N[I_LAST_MOVE], end)
-    amount = EACH + min(duration, LONGEST)
     if F[P_REST_ANGLE] < 180.0 and angle < F[P_REST_ANGLE]:
         # A limb that comes back to where it was seldom means that the person is awake.
         amount *= STAYED
@@ -130,12 +141,13 @@ def advance(F, N, x, y, z):
         F[S_EX] = F[S_EY] = F[S_EZ] = F[S_ESQUARES] = F[S_EDIFF] = 0.0
         N[I_EPOCH_FILL] = 0
         N[I_HAS_POSTURE] = 1
+        _reopen(F, N)
 
     quiet = (N[I_INDEX] - N[I_LAST_MOVE]) / F[P_RATE]
     now = N[I_INDEX]
     state = N[I_REST]
     if state == AWAKE:
-        if quiet >= F[P_SETTLE] and F[S_MOVED] <= RESTLESS * F[P_WAKING]:
+        if N[I_OPEN] == 0 and quiet >= F[P_SETTLE] and F[S_MOVED] <= RESTLESS * F[P_WAKING]:
             # What woke is over, but one who has just been awake is soon awake again.
             F[S_MOVED] = min(F[S_MOVED], KEPT * F[P_WAKING])
             _enter(N, SETTLING, now)
@@ -146,8 +158,29 @@ def advance(F, N, x, y, z):
         if quiet >= F[P_STILL] or (now - N[I_SETTLED]) / F[P_RATE] >= F[P_SETTLING]:
             _enter(N, ONSET, now)
             N[I_WINDOW_END] = now + int(F[P_WINDOW] * F[P_RATE])
-    elif state == ONSET and now >= N[I_WINDOW_END]:
+    elif state == ONSET and now >= N[I_WINDOW_END] and unseen_waking(F) <= 0.0:
         _enter(N, STILL, now)
+
+
+@jit
+def _reopen(F, N):
+    """Take an epoch off the past movement, and open the window again where it tells of a waking."""
+    F[S_LAST_2] *= F[P_KEEP_2]
+    F[S_LAST_10] *= F[P_KEEP_10]
+    F[S_LAST_60] *= F[P_KEEP_60]
+    if N[I_REST] == STILL and unseen_waking(F) > 0.0:
+        _enter(N, ONSET, N[I_INDEX])
+
+
+@jit
+def unseen_waking(F):
+    """Return the log odds that somebody who is still has been awake and is falling asleep again."""
+    return (
+        F[P_REOPEN]
+        + F[P_REOPEN_2] * math.log(1.0 + F[S_LAST_2])
+        + F[P_REOPEN_10] * math.log(1.0 + F[S_LAST_10])
+        + F[P_REOPEN_60] * math.log(1.0 + F[S_LAST_60])
+    )
 
 
 @jit

@@ -150,7 +150,7 @@ class Settings:
         0.5,
         180.0,
     )
-    settle: float = _setting(20.0, "s", "quiet after movement until a person settles", "S", 5.0, 1800.0)
+    settle: float = _setting(10.0, "s", "quiet after movement until a person settles", "S", 5.0, 1800.0)
     still: float = _setting(
         300.0,
         "s",

@@ -54,7 +54,18 @@ def test_windows_join_settling_and_onset_and_count_the_times_of_falling_asleep()
     np.testing.assert_array_equal(table.windows["stillness"], [math.nan, 650, 5210])
     # The settling that came to nothing and the next one are attempts at the same falling asleep.
     assert table.windows["falling_asleep"].tolist() == [1, 1, 2]
+    assert table.windows["before"].tolist() == ["awake", "awake", "awake"]
     assert table.windows["then"].tolist() == ["awake", "still", ""]
+
+
+def test_a_window_that_opens_again_without_a_waking_is_one_of_its_own():
+    nights = bouts(("settling", 300), ("onset", 1200), ("still", 3000), ("onset", 700), ("still", 90))
+    table = rest_table(jerks((4600, "hypnic_jerk", "onset")), nights)
+    assert table.windows["onset"].tolist() == [0, 4500]
+    assert table.windows["stillness"].tolist() == [300, 4500]
+    assert table.windows["before"].tolist() == ["", "still"]
+    assert table.windows["falling_asleep"].tolist() == [1, 2]
+    assert table.windows["jerks"].tolist() == [0, 1]
 
 
 def test_jerks_are_counted_where_they_lie():

@@ -754,6 +754,34 @@ def test_sustained_movement_wakes_and_a_new_window_opens():
     ]
 
 
+@pytest.mark.parametrize("site", ["wrist", "mattress"])
+def test_movement_of_late_opens_the_window_again_where_no_waking_was_seen(site):
+    rate, stirring = 25.0, 3600.0
+    xyz = breathing(stirring + 2400, rate)
+    for k, seconds in enumerate((3.0, 2.0, 3.0, 2.0)):
+        add_movement(xyz, round((stirring + (0, 120, 240, 360)[k]) * rate), rate, seconds, seed=k)
+    detector = Detector(
+        rate, settings=Settings.from_dict({"name": f"{site}-1", "jerk_score": 1.0}), site=site
+    )
+    detector.push_rows(xyz)
+    bouts = detector.rest_bouts()
+    assert [bout["rest"] for bout in bouts] == ["settling", "onset", "still", "onset", "still"]
+    assert stirring < bouts[3]["onset"] < stirring + 600
+    assert 300 < bouts[3]["duration"] < 1800
+
+
+@pytest.mark.parametrize(("site", "seconds"), [("wrist", 3.0), ("mattress", 1.2)])
+def test_one_short_movement_of_one_who_sleeps_opens_no_window(site, seconds):
+    rate, stirring = 25.0, 3600.0
+    xyz = breathing(stirring + 900, rate)
+    add_movement(xyz, round(stirring * rate), rate, seconds)
+    detector = Detector(
+        rate, settings=Settings.from_dict({"name": f"{site}-1", "jerk_score": 1.0}), site=site
+    )
+    detector.push_rows(xyz)
+    assert [bout["rest"] for bout in detector.rest_bouts()] == ["settling", "onset", "still"]
+
+
 @pytest.mark.parametrize(("lost", "rest"), [(590.0, "onset"), (610.0, "settling")])
 def test_after_a_long_loss_nothing_is_known_of_rest(lost, rest):
     detector = Detector(25.0)

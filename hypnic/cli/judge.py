@@ -451,10 +451,13 @@ def _window_line(why: Explanation) -> list[str]:
     if why.window is None:
         return []
     w = why.window
-    return [
+    line = (
         f"Onset window {w['window']}, {clock_text(w['onset'])} to {clock_text(w['end'])}, falling asleep "
         f"{w['falling_asleep']}."
-    ]
+    )
+    if w["before"] == "still":
+        line += " More movement in the last ten minutes than in the hour before opened it again."
+    return [line]
 
 
 def _differing(why: Explanation) -> list[str]:

@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.signal import butter, lfilter, sosfilt, sosfilt_zi
 
+from hypnic.model import load_waking
 from hypnic.settings import Settings
 
 Array = NDArray[np.float64]
@@ -63,6 +64,7 @@ class Plan:
         self.hold = int(60.0 * rate)
         self.long_gap = samples(600.0)
         self.epoch = max(1, round(5.0 / self.period))
+        self.waking = load_waking(s.name)
         self.spread = 1.0 - math.exp(-self.period / s.spread)
         high = min(s.band_high, 0.4 * rate)
         self.delay = int(math.sqrt(2.0) / (2.0 * math.pi * high) * rate + 0.5)
@@ -633,6 +635,7 @@ class Rest:
         self.last_move = self.last_end = self.window_end = 0
         self.moved = 0.0  # decaying sum of movement
         self.stir = 0.0  # the same, which no settling cuts
+        self.minutes = np.zeros(3)  # the same over 2, 10 and 60 minutes, of every movement
         self.bare = 0.0
         self.epochs = 0  # that have told whether they are bare noise
         self.posture: Array | None = None
@@ -649,6 +652,7 @@ class Rest:
         if not self.begun or segment.lost > self.plan.long_gap:
             self.enter(SETTLING, now)
             self.last_move, self.moved, self.stir, self.epochs = now, 0.0, 0.0, 0
+            self.minutes = np.zeros(3)
         if not self.begun:
             self.last_end = now
         self.begun = True
@@ -664,6 +668,7 @@ class Rest:
     def take_note(self, end: int, duration: float, turned: float, now: int) -> None:
         """A movement of the person."""
         limit = self.plan.s.rest_angle
+        self.minutes += 0.5 + min(duration, 10.0)
         if duration >= 1.0 or turned >= limit:
             self.last_move = max(self.last_move, end)
             stayed = turned < limit < 180.0
@@ -685,9 +690,12 @@ class Rest:
             if self.posture is not None and angle(posture, self.posture) > s.rest_angle:
                 self.last_move = now
             self.posture, self.epoch = posture, []
+            self.minutes *= np.exp(-self.plan.epoch * self.plan.period / np.array([120.0, 600.0, 3600.0]))
+            if self.state == STILL and self.woke_unseen():
+                self.enter(ONSET, now)
         quiet = (now - self.last_move) / rate
         if self.state == AWAKE:
-            if quiet >= s.settle and self.moved <= 2.0 * s.waking:
+            if not is_open and quiet >= s.settle and self.moved <= 2.0 * s.waking:
                 self.moved = min(self.moved, 0.6 * s.waking)
                 self.enter(SETTLING, now)
         elif self.moved > s.waking:
@@ -696,8 +704,12 @@ class Rest:
             if quiet >= s.still or (now - self.turns[-1][0]) / rate >= s.settling:
                 self.enter(ONSET, now)
                 self.window_end = now + int(s.window * rate)
-        elif self.state == ONSET and now >= self.window_end:
+        elif self.state == ONSET and now >= self.window_end and not self.woke_unseen():
             self.enter(STILL, now)
+
+    def woke_unseen(self) -> bool:
+        """More movement of late than in the last hour."""
+        return bool(self.plan.waking.intercept + np.dot(self.plan.waking.weights, np.log1p(self.minutes)) > 0)
 
     def look_for_breath(self, means: Array, step: float, is_open: bool, now: int) -> None:
         """Off where five minutes are bare noise, each mean as unlike the one before as any other."""
