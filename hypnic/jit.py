@@ -180,9 +180,9 @@ def jit(function: Callable[..., Any], arrays: bool = False) -> Callable[..., Any
 
     No ``fastmath``: it would break the tests for NaN and let results differ between machines. Unless a function makes
     `arrays` of its own, it does not count references to those that it is given: for small functions called in turn
-    that takes as long as all that they do.
+    that takes as long as all that they do. Other threads go on meanwhile: a detector belongs to one.
     """
-    options: dict[str, Any] = {"error_model": "numpy", "_nrt": arrays}
+    options: dict[str, Any] = {"error_model": "numpy", "nogil": True, "_nrt": arrays}
     dispatcher: Callable[..., Any] = njit(**options)(function)
     # With NUMBA_DISABLE_JIT the function comes back as it is, without a cache.
     if hasattr(dispatcher, "_cache"):

@@ -17,6 +17,7 @@ from hypnic.chunk import check_rate, check_site
 from hypnic.errors import DataError, UsageError
 from hypnic.events import Events
 from hypnic.readers.base import UNITS, BaseRecording, Damage, check_unit, infer_unit, parse_start
+from hypnic.recording.chunks import PackedRows, ahead
 from hypnic.recording.layout import (
     FORMAT_VERSION,
     H5_ERRORS,
@@ -42,6 +43,9 @@ if TYPE_CHECKING:
 
 LARGEST_CHUNK: Final = 1 << 29
 """Bytes of an HDF5 chunk beyond which a file is refused: one chunk at a time must fit in memory."""
+
+LEAST_AHEAD: Final = 4096
+"""Samples of a piece from which pieces are read ahead."""
 
 RATE_NAMES: Final = ("sampling_rate", "sample_rate", "sampling_frequency", "rate", "fs", "sfreq")
 UNIT_NAMES: Final = ("units", "unit")
@@ -247,6 +251,7 @@ class Recording(BaseRecording):
         _check_storage(data)
         self._is_night = data.name == "/acceleration" and attribute(self._file, "format") == "hypnic"
         self._data = _with_cache(data)
+        self._packed = PackedRows.of(self._data)
         notes: list[str] = []
         rate = rate or positive(self._data, *RATE_NAMES)
         if rate is None:
@@ -342,13 +347,23 @@ class Recording(BaseRecording):
             else:
                 yield low, xyz
 
+    def _walk(self, first: int, last: int, block: int) -> Iterator[tuple[int, NDArray[np.float32]]]:
+        walk = super()._walk(first, last, block)
+        # Neither for little nor in small pieces is a thread worth what handing over costs.
+        return ahead(walk) if self._packed and block >= LEAST_AHEAD and last - first > 4 * block else walk
+
     def _load(self, begin: int, end: int) -> NDArray[np.float32]:
-        stored = self._data[begin:end]
+        stored = self._rows(begin, end)
         out = np.empty(stored.shape, np.float32)
         # One product in float64, rounded once; beyond float32 it becomes inf, which the detector counts.
         with np.errstate(over="ignore", invalid="ignore"):
             np.multiply(stored, np.float64(self._factor), out=out, dtype=np.float64, casting="same_kind")
         return out
+
+    def _rows(self, begin: int, end: int) -> NDArray[Any]:
+        rows = self._packed.read(begin, end) if self._packed else None
+        stored: NDArray[Any] = self._data[begin:end] if rows is None else rows
+        return stored
 
     @property
     def effective_rate(self) -> float:
@@ -422,6 +437,7 @@ class Recording(BaseRecording):
         self._file.close()
         self._file = open_file(self.path)
         self._data = _with_cache(self._file[dataset])
+        self._packed = PackedRows.of(self._data)
 
     def close(self) -> None:
         """Close the file."""
