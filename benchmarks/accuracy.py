@@ -50,7 +50,7 @@ if TYPE_CHECKING:
 
 SITES = ("wrist", "mattress")
 HOURS = 8.0
-FIRST_SEED = 1_000_000
+FIRST_SEED = 1_200_000
 SEEDS_EACH, SEEDS_QUICK = 100, 20
 """Seeds set aside for each condition, and how many of them, the first, are for quick runs: nights looked at
 while hypnic is built are not scored in the end."""

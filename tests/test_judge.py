@@ -241,7 +241,7 @@ def test_explain_by_id_and_by_time(shell: Shell):
     done = shell("explain", WRIST, jerk["id"])
     assert done.status == 0
     assert done.err == ""
-    assert done.out.startswith(f"event {jerk['id']} at {at} (23:")
+    assert done.out.startswith(f"event {jerk['id']} at {at} (22:")
     assert "hypnic_jerk (a candidate), score" in done.out.splitlines()[0]
     said = " ".join(done.out.split())
     for words in (
