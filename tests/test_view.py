@@ -897,6 +897,30 @@ def test_idle_connections_are_few_and_short(monkeypatch: pytest.MonkeyPatch) -> 
                 line.close()
 
 
+def test_a_second_request_that_never_ends_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(server, "HEADER_PATIENCE", 0.5)
+    whole = b"HEAD / HTTP/1.1\r\nHost: localhost\r\n\r\n"
+    with View(0) as view, socket.create_connection(("127.0.0.1", port_of(view)), timeout=PATIENCE) as line:
+        line.sendall(whole)
+        assert b" 200 " in line.recv(65536).splitlines()[0]
+        line.settimeout(0.1)
+        deadline = time.monotonic() + PATIENCE
+        line.sendall(whole[:20])
+        # A byte now and then does not buy time.
+        while time.monotonic() < deadline:
+            try:
+                line.sendall(b"x")
+                if line.recv(1) == b"":
+                    break
+            except TimeoutError:
+                continue
+            except ConnectionError:
+                break
+        else:
+            pytest.fail("the connection was never given up")
+        assert b" 200 " in ask(view, whole)
+
+
 def test_no_more_pages_than_can_be_served(page: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(server, "MOST_PAGES", 1)
     with live() as running:

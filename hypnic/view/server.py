@@ -496,11 +496,20 @@ def _make_server(app: ASGIApp) -> Server:
             if len(self.connections) > MOST_CONNECTIONS:
                 transport.abort()
             else:
-                self.loop.call_later(HEADER_PATIENCE, self._give_up)
+                self._waits_after: object = None
+                self.loop.call_later(HEADER_PATIENCE, self._give_up, None)
 
-        def _give_up(self) -> None:
+        def data_received(self, data: bytes) -> None:
+            super().data_received(data)
+            # Once a byte of another request has come, uvicorn waits for the rest of it for ever.
+            cycle = self.cycle
+            if cycle is not None and cycle.response_complete and cycle is not self._waits_after:
+                self._waits_after = cycle
+                self.loop.call_later(HEADER_PATIENCE, self._give_up, cycle)
+
+        def _give_up(self, last: object) -> None:
             # One that has become a WebSocket has another protocol by now.
-            if self.cycle is None and self.transport.get_protocol() is self:
+            if self.cycle is last and self.transport.get_protocol() is self:
                 self.transport.abort()
 
     return uvicorn.Server(
