@@ -214,6 +214,13 @@ class _Batch(NamedTuple):
     arrival: float
 
 
+class _Believed(NamedTuple):
+    """By how many samples, all and lost ones, a stream may be further than it was."""
+
+    count: float
+    lost: float
+
+
 class _Segment:
     """A stretch of the stream with one clock: it ends where the port is lost or the board restarts."""
 
@@ -250,10 +257,10 @@ class _Segment:
         rate = (self._latest[0] - self._anchor[0]) / seconds
         return RateEstimate(rate, rate * math.sqrt(2) * self.residual / seconds)
 
-    def number(self, samples: Samples, part: slice, arrival: float, most: float) -> _Batch:
+    def number(self, samples: Samples, part: slice, arrival: float, believed: _Believed) -> _Batch:
         """Give the samples numbers, leaving room for those that are known to be missing.
 
-        The batch ends before a loss that would bring the count beyond `most` more samples.
+        The batch ends before a loss that is not to be believed.
         """
         missing = samples.missing[part].copy()
         ticks = samples.tick[part]
@@ -262,7 +269,8 @@ class _Segment:
         if self._next == 0:
             missing[0] = 0
         added = np.cumsum(missing + 1)
-        beyond = (added > most) & (missing > 0)
+        lone = (missing > AHEAD_SECONDS * self._rate) & (added > believed.count)
+        beyond = lone | (missing > 0) & (np.cumsum(missing) > believed.lost)
         if beyond.any():
             added = added[: int(beyond.argmax())]
         numbers = self._next - 1 + added
@@ -472,8 +480,8 @@ class Assembler:
                 if self._segment is None:
                     self._segment = _Segment(self.decoder, self.rate, ticked)
                     self.segments += 1
-                most = self._most(len(samples), arrival)
-                batch = self._segment.number(samples, slice(start, end), arrival, most)
+                believed = self._believed(len(samples), arrival)
+                batch = self._segment.number(samples, slice(start, end), arrival, believed)
                 start += len(batch.numbers)
                 if len(batch.numbers):
                     for ready in self._segment.pass_on(batch):
@@ -482,20 +490,21 @@ class Assembler:
                     chunks += self._end_segment("counter jumped")
         return chunks
 
-    def _most(self, samples: int, arrival: float) -> float:
-        """Return by how much the count of samples may grow by now, lost ones included.
+    def _believed(self, samples: int, arrival: float) -> _Believed:
+        """Return by how much the counts may grow by now.
 
-        A counter or ticks can be spoilt, or made up, and one number could claim years: no loss is longer than
-        the time that has gone by.
+        A counter or ticks can be spoilt, or made up, and one number could claim years. But no loss is longer than the
+        time that has gone by. What is sent faster than that (a recording played in haste) may lose little at once.
         """
         if math.isnan(arrival):
-            return LONGEST_HOLE * self.rate + samples
+            longest = LONGEST_HOLE * self.rate
+            return _Believed(longest + samples, longest)
         if self._counted_from is None:
             # The first reading may hold what had piled up before.
             self._counted_from = self._index + samples, arrival
         number, since = self._counted_from
-        seconds = AHEAD_SECONDS + (1 + AHEAD_SHARE) * max(0.0, arrival - since)
-        return number + seconds * self.rate - self._index
+        run = (AHEAD_SECONDS + (1 + AHEAD_SHARE) * max(0.0, arrival - since)) * self.rate
+        return _Believed(number + run - self._index, run - self.missing)
 
     def _cut(self, segment: _Segment, batch: _Batch) -> list[Chunk]:
         """Return the batch as runs without holes."""
