@@ -217,7 +217,7 @@ class _Batch(NamedTuple):
 class _Believed(NamedTuple):
     """By how many samples, all and lost ones, a stream may be further than it was."""
 
-    count: float
+    total: float
     lost: float
 
 
@@ -269,7 +269,7 @@ class _Segment:
         if self._next == 0:
             missing[0] = 0
         added = np.cumsum(missing + 1)
-        lone = (missing > AHEAD_SECONDS * self._rate) & (added > believed.count)
+        lone = (missing > AHEAD_SECONDS * self._rate) & (added > believed.total)
         beyond = lone | (missing > 0) & (np.cumsum(missing) > believed.lost)
         if beyond.any():
             added = added[: int(beyond.argmax())]
