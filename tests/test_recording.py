@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import json
 import errno
+import json
 import os
 import signal
 import subprocess
@@ -967,7 +967,9 @@ def test_a_disk_that_becomes_read_only_keeps_what_was_recorded(tmp_path, monkeyp
     with monkeypatch.context() as patch:
         patch.setattr(recorder.os, "fsync", refuse)
         patch.setattr(Path, "unlink", refuse)
-        with pytest.raises(OSError, match="150 samples are safe in the file, and no more can follow") as failed:
+        with pytest.raises(
+            OSError, match="150 samples are safe in the file, and no more can follow"
+        ) as failed:
             out.write(Chunk(in_g(rows[150:]), 150))
         assert failed.value.errno == errno.EROFS
         out.close()

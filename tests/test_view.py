@@ -958,6 +958,45 @@ class Deaf:
         )
 
 
+def masked(opcode: int, body: bytes = b"", final: bool = True) -> bytes:
+    """Return a frame as a client sends it, its mask zero."""
+    return bytes([opcode | 128 * final, 128 | len(body), 0, 0, 0, 0]) + body
+
+
+@pytest.mark.parametrize(
+    ("first", "endless"),
+    [
+        pytest.param(b"", masked(9, b"x" * 125), id="pings"),
+        pytest.param(masked(1, b"{", final=False), masked(0, final=False), id="empty parts"),
+        pytest.param(masked(1, b"{", final=False), masked(0, b"x" * 100, final=False), id="parts"),
+    ],
+)
+def test_what_a_deaf_page_sends_for_ever_is_not_kept(
+    first: bytes, endless: bytes, capfd: pytest.CaptureFixture[str]
+) -> None:
+    with live() as running:
+        running.source.feed(quiet(1, RATE))
+        deaf = Deaf(running.view)
+        deaf.line.settimeout(PATIENCE)
+        wait_until(lambda: running.view.pages == 1)
+        deaf.line.sendall(first)
+        held = [0]
+
+        def flood() -> None:
+            # The system's own buffers take some megabytes before anybody sees that the line was cut.
+            for _ in range(100_000):
+                deaf.line.sendall(endless * 100)
+                connections = tuple(running.view._server.server_state.connections)
+                held.extend(c.transport.get_write_buffer_size() for c in connections if c.transport)
+
+        with pytest.raises(ConnectionError):
+            flood()
+        assert max(held) < 2 * server.SEND_BUFFER + 100_000
+        wait_until(lambda: running.view.pages == 0)
+        deaf.line.close()
+    assert capfd.readouterr() == ("", "")
+
+
 def test_fifty_pages_some_of_them_deaf_change_no_byte(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
