@@ -38,6 +38,7 @@ __all__ = [
     "complain",
     "open_night",
     "parse_clock",
+    "plain",
     "progress_bar",
     "read_settings",
     "summary",
@@ -182,13 +183,21 @@ def parse_clock(text: str, option: str) -> float:
     return 3600 * hours + 60 * minutes + seconds
 
 
+def plain(text: object) -> str:
+    """Return `text` with ``?`` for all that does not print.
+
+    Names and notes come from files and boards that anyone may have made: what they hold must not steer a terminal.
+    """
+    return "".join(character if character.isprintable() else "?" for character in str(text))
+
+
 def complain(error: BaseException, path: Path | None = None) -> None:
     """Say in one line on stderr what is wrong."""
     text = str(error)
     if isinstance(error, OSError) and error.strerror:
         text = f"{error.filename}: {error.strerror}" if error.filename else error.strerror
     place = f"{path}: " if path is not None else ""
-    print(f"hypnic: {place}{' '.join(text.split())}", file=sys.stderr)
+    print(plain(f"hypnic: {place}{' '.join(text.split())}"), file=sys.stderr)
 
 
 def summary(found: Events) -> str:

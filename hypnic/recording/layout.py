@@ -274,8 +274,9 @@ class Lock:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._path.unlink(missing_ok=True)
-        self._handle.close()
+        # What cannot be removed, as on a disk that has become read-only, binds nobody once it is closed.
+        with self._handle, contextlib.suppress(OSError):
+            self._path.unlink(missing_ok=True)
 
 
 @contextlib.contextmanager
