@@ -63,6 +63,7 @@ def eventful() -> tuple[Samples, Samples]:
     xyz[place(262) : place(262) + 1] = np.nan
     for k in range(7):  # somebody awake
         add_movement(xyz, place(280 + 14 * k), RATE, 9.0, seed=k, size=0.5)
+    xyz[place(284) : place(285.5)] = np.nan  # lost in the middle of it
     for k in range(8):
         add_jerk(xyz, place(400 + 11.7 * k), RATE, 0.2, 0.1, 2.0 + k)
     xyz[place(520) : place(530)] = np.round(xyz[place(520) : place(530)] * 64) / 64
