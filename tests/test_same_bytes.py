@@ -41,8 +41,8 @@ np.savez(sys.argv[2], **out)
 
 
 def eventful() -> tuple[Samples, Samples]:
-    """Ten minutes in which nearly everything happens, and what a sensor beside it feels of that."""
-    xyz = breathing(600, RATE, seed=1, sigma=0.002)
+    """Ten minutes in which nearly everything happens, five quiet ones, and what a sensor beside it feels of that."""
+    xyz = breathing(940, RATE, seed=1, sigma=0.002)
     rng = np.random.default_rng(2)
 
     def place(second: float) -> int:
