@@ -76,7 +76,7 @@ class Case:
     place : str or False
         Where the reference is.
     xyz : ndarray, shape (n, 3)
-        In g, as float64 where they are more than float32 can hold.
+        In g: float32, float64 with digits beyond float32, or int16.
     reference : ndarray of float32, shape (n, 3), or None
     marks : tuple of (int, int)
         Before which sample so many are missing; -1 is the end of a segment.
@@ -138,9 +138,13 @@ def draw(seed: int, number: int) -> Case:
         at = int(rng.integers(n))
         xyz[at:] += rng.normal(0.0, float(10.0 ** rng.uniform(-4.0, -1.0)), (n - at, 3))
     faults(rng, xyz, rate)
-    if rng.random() < 0.5:
+    kind = rng.random()
+    if kind < 0.5:
         with np.errstate(over="ignore"):
             xyz = xyz.astype(np.float32)
+    elif kind < 0.6:
+        # Whole numbers are g too.
+        xyz = np.round(np.nan_to_num(20.0 * xyz)).clip(-32000, 32000).astype(np.int16)
     site = "wrist" if rng.random() < 0.5 else "mattress"
     place: str | bool = False
     reference = None
@@ -164,7 +168,7 @@ def faults(rng: np.random.Generator, xyz: Samples, rate: float) -> None:
     if rng.random() < 0.3:
         np.clip(xyz, -2.0, 2.0, out=xyz)
     if rng.random() < 0.4:
-        step = float(rng.choice([1 / 16384, 1 / 1024, 1 / 256, 1 / 64]))
+        step = float(rng.choice([1 / 16384, 1 / 1024, 0.0039, 1 / 64]))
         np.round(xyz / step, out=xyz)
         xyz *= step
     for _ in range(rng.poisson(1.0)):
@@ -219,10 +223,10 @@ def dressed(rng: np.random.Generator, part: Samples) -> Any:
     """Return samples in a drawn type and layout that holds the same values, or more of their digits."""
     kind = int(rng.integers(9))
     if kind < 3:
-        wider = ("<f8", ">f8", "g")[kind]
-        return part.astype(wider)
-    if kind == 3 and part.dtype == np.float32:
-        return part.astype(">f4")
+        wider = ("i4", ">i8", "f8") if part.dtype == np.int16 else ("f8", ">f8", "g")
+        return part.astype(wider[kind])
+    if kind == 3:
+        return part.astype({"f": ">f4", "d": ">f8", "h": ">i2"}[part.dtype.char])
     if kind == 4:
         wide = np.full((2 * len(part), 5), 7.0, part.dtype)
         wide[::2, 1:4] = part
