@@ -1,11 +1,11 @@
 """Days of live streaming in minutes, with everything going wrong that can.
 
 A simulated board sends our own frames; time is simulated too, so that days fit into minutes. Faults are drawn at
-random: the port is lost for a while, the reader stalls and gets all that had piled up at once (or loses what found no room),
-the board restarts, bytes are flipped, dropped or made up, and a board that has lost its senses claims that years have
-gone by. What comes out goes the way of every night: decoder, clock, session, detector, crash-safe night, live page.
-Browsers come and go meanwhile; some never read. (What is left out is the thread that reads a real port, and the clock
-of the computer: ``crash.py asleep`` and the tests have those.)
+random: the port is lost for a while, the reader stalls and gets all that had piled up at once (or loses what found no
+room), the board restarts, bytes are flipped, dropped or made up, and a board that has lost its senses claims that
+years have gone by. What comes out goes the way of every night: decoder, clock, session, detector, crash-safe night,
+live page. Browsers come and go meanwhile; some never read. (What is left out is the thread that reads a real port,
+and the clock of the computer: ``crash.py asleep`` and the tests have those.)
 
 It fails when bytes are not accounted for, when samples delivered are not samples recorded, when the length of the night
 is off by more than 2 s for each fault that hides its own length, when the events are not, to the byte, those of
