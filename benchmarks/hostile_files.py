@@ -106,11 +106,16 @@ class Cases:
         import hostile
 
         if format == "HDF5 night":
-            return [Case(f"trap: {n}", "trap", ".h5", make, refuse) for n, (make, refuse) in hostile.traps().items()]
+            return [
+                Case(f"trap: {n}", "trap", ".h5", make, refuse)
+                for n, (make, refuse) in hostile.traps().items()
+            ]
         if format == "delimited text":
             return [_text(name, data, ".csv") for name, data in hostile.SAMPLE_TRAPS.items()]
         if format in TABLES:
-            suffix = {"events tsv": ".tsv", "events json": ".json", "settings": ".toml", "diary": ".csv"}[format]
+            suffix = {"events tsv": ".tsv", "events json": ".json", "settings": ".toml", "diary": ".csv"}[
+                format
+            ]
             return [_text(name, data, suffix) for name, data in hostile.TEXT_TRAPS.items()]
         return [_text(name, data, suffix) for name, suffix, data in _archive_traps(format)]
 
@@ -153,7 +158,8 @@ def _sound(format: str, folder: Path) -> Iterator[tuple[str, bytes]]:
         for delimiter, comma in ((",", False), (";", True), ("\t", False)):
             lines = [delimiter.join(("time", "x", "y", "z"))]
             lines += [
-                delimiter.join(f"{value:.4f}" for value in (at / 50, *row)) for at, row in enumerate(rows.tolist())
+                delimiter.join(f"{value:.4f}" for value in (at / 50, *row))
+                for at, row in enumerate(rows.tolist())
             ]
             yield "text.csv", "\n".join(line.replace(".", ",") if comma else line for line in lines).encode()
         dated = "".join(
@@ -167,7 +173,9 @@ def _sound(format: str, folder: Path) -> Iterator[tuple[str, bytes]]:
         yield "session.zip", make.zipped({"ACC.csv": e4}, 8)
         yield "session.zip", make.zipped({"ACC.csv": e4})
     elif format == "EmbracePlus":
-        sessions = [make.avro_session(xyz[at : at + 500], start=make.START + at / 64) for at in range(0, 3000, 500)]
+        sessions = [
+            make.avro_session(xyz[at : at + 500], start=make.START + at / 64) for at in range(0, 3000, 500)
+        ]
         for codec in ("null", "deflate"):
             yield "raw.avro", make.avro(sessions, codec=codec)
     elif format == "Axivity":
@@ -203,7 +211,11 @@ def _archive_traps(format: str) -> Iterator[tuple[str, str, bytes]]:
         for size in (0, 1, 60 << 20, 0xFFFFFFFE):
             yield f"claims to unpack to {size}", ".gt3x", hostile.lying_sizes(sound, size)
         for rate in ("1e300", "-100", "nan", "0", "1e-300", "9" * 5000):
-            yield f"rate {rate[:9]}", ".gt3x", make.gt3x(make.gt3x_log(make.counts(1000)), **{"Sample Rate": rate})
+            yield (
+                f"rate {rate[:9]}",
+                ".gt3x",
+                make.gt3x(make.gt3x_log(make.counts(1000)), **{"Sample Rate": rate}),
+            )
         for name in ("../../../log.bin", "/log.bin", "log.bin\0x"):
             yield f"member {name!r}", ".gt3x", make.zipped({name: b"\x1e" * 99, "info.txt": info})
         yield "20 000 members", ".gt3x", make.zipped({f"{at}/log.bin": b"" for at in range(20_000)})
@@ -211,7 +223,11 @@ def _archive_traps(format: str) -> Iterator[tuple[str, str, bytes]]:
         e4 = make.e4_csv(hostile.still(1500) // 64)
         yield "bomb", ".zip", hostile.zip_bomb("ACC.csv")
         for size in (0, 1, 60 << 20, 0xFFFFFFFE):
-            yield f"claims to unpack to {size}", ".zip", hostile.lying_sizes(make.zipped({"ACC.csv": e4}, 8), size)
+            yield (
+                f"claims to unpack to {size}",
+                ".zip",
+                hostile.lying_sizes(make.zipped({"ACC.csv": e4}, 8), size),
+            )
         yield "small bomb", ".zip", make.zipped({"ACC.csv": e4[:80] + b"1,2,3\n" * 10_000_000}, 8)
         yield "small bomb of one line", ".zip", make.zipped({"ACC.csv": e4[:80] + b"1" * 60_000_000}, 8)
         for name in ("../../../ACC.csv", "/ACC.csv"):
@@ -230,15 +246,29 @@ def _archive_traps(format: str) -> Iterator[tuple[str, str, bytes]]:
             ("number", "17"),
             ("itself", '{"type":"record","name":"A","fields":[{"name":"a","type":"A"}]}'),
         ):
-            meta = _zigzag(1) + _zigzag(11) + b"avro.schema" + _zigzag(len(schema)) + schema.encode() + _zigzag(0)
+            meta = (
+                _zigzag(1)
+                + _zigzag(11)
+                + b"avro.schema"
+                + _zigzag(len(schema))
+                + schema.encode()
+                + _zigzag(0)
+            )
             yield f"schema: {name}", ".avro", b"Obj\x01" + meta + b"s" * 16
     elif format == "Axivity":
         xyz = make.counts(1200)
         for stamps in ([0.0] * 10, [1e9] * 5 + [2e9] * 5, list(range(10, 0, -1))):
-            sectors = [make.cwa_sector(xyz[:120], stamp + make.START - make.START % 1) for stamp in map(float, stamps[:1])]
+            sectors = [
+                make.cwa_sector(xyz[:120], stamp + make.START - make.START % 1)
+                for stamp in map(float, stamps[:1])
+            ]
             yield f"stamps from {stamps[0]:g}", ".cwa", make.cwa_header() + b"".join(sectors * 10)
         for code in (0, 0x0F, 0xFF, 0x80):
-            yield f"rate code {code}", ".cwa", make.cwa_header() + make.cwa_sector(xyz[:120], make.START, rate_code=code) * 20
+            yield (
+                f"rate code {code}",
+                ".cwa",
+                make.cwa_header() + make.cwa_sector(xyz[:120], make.START, rate_code=code) * 20,
+            )
     elif format == "GENEActiv":
         sound = make.geneactiv(make.counts(1200))
         for old, new in (
@@ -357,7 +387,11 @@ def run(command: list[str] | Callable[[], None]) -> tuple[str, str, str]:
             return "traceback", f"{type(error).__name__}: {error} ({where})", ""
     said = err.getvalue().strip()
     if status:
-        return ("partly" if out.getvalue() else "refused"), said.splitlines()[-1] if said else "nothing said", out.getvalue() + said
+        return (
+            ("partly" if out.getvalue() else "refused"),
+            said.splitlines()[-1] if said else "nothing said",
+            out.getvalue() + said,
+        )
     return "result", "", out.getvalue() + said
 
 
@@ -366,7 +400,7 @@ def judged(outcome: str, line: str, printed: str) -> tuple[str, str]:
     if outcome not in GOOD:
         return outcome, line
     if control := re.search(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]", printed):
-        return "control characters", f"{control[0]!r} in {printed[max(0, control.start() - 30):][:80]!r}"
+        return "control characters", f"{control[0]!r} in {printed[max(0, control.start() - 30) :][:80]!r}"
     if len(line) > LONGEST_LINE:
         return "long line", f"{len(line)} characters: {line[:80]}"
     if outcome == "refused" and line == "nothing said":
@@ -438,7 +472,9 @@ def attempt(cases: Cases, format: str, number: int, folder: Path) -> Iterator[Ou
 
 
 def listing(folder: Path) -> dict[str, str]:
-    return {file.name: hashlib.sha1(file.read_bytes()).hexdigest() for file in folder.iterdir() if file.is_file()}
+    return {
+        file.name: hashlib.sha1(file.read_bytes()).hexdigest() for file in folder.iterdir() if file.is_file()
+    }
 
 
 # The campaign
@@ -484,6 +520,7 @@ class Server:
         return [*done, under_way._replace(outcome=how.split(" (")[0], line=how, seconds=TIME_LIMIT_S)]
 
     def end(self) -> None:
+        """End the process."""
         self._connection.close()
         self._process.kill()
 
@@ -512,7 +549,11 @@ def campaign(options: argparse.Namespace, folder: Path) -> dict[str, list[tuple[
                 for at in outcomes:
                     if at.outcome not in GOOD:
                         case = done[task[0]][-1][1]
-                        print(f"{task[0]}:{task[1]} [{case.name}] {at.command}: {at.outcome}: {at.line[:300]}", file=sys.stderr, flush=True)
+                        print(
+                            f"{task[0]}:{task[1]} [{case.name}] {at.command}: {at.outcome}: {at.line[:300]}",
+                            file=sys.stderr,
+                            flush=True,
+                        )
         server.end()
 
     threads = [threading.Thread(target=work) for _ in range(options.jobs)]
@@ -524,7 +565,9 @@ def campaign(options: argparse.Namespace, folder: Path) -> dict[str, list[tuple[
     return done
 
 
-def page(done: dict[str, list[tuple[int, Case, list[Outcome]]]], options: argparse.Namespace) -> tuple[str, dict[str, Any]]:
+def page(
+    done: dict[str, list[tuple[int, Case, list[Outcome]]]], options: argparse.Namespace
+) -> tuple[str, dict[str, Any]]:
     """Return the figures as Markdown and as what goes into JSON."""
     figures: dict[str, Any] = {}
     for format, cases in done.items():
@@ -543,8 +586,8 @@ def page(done: dict[str, list[tuple[int, Case, list[Outcome]]]], options: argpar
             ],
         }
     lines = [
-        "| files | cases | of them traps | commands run | a result | a result and a line on the damage | refused in a line "
-        "| anything else | slowest |",
+        "| files | cases | of them traps | commands run | a result | a result and a line on the damage | refused in a "
+        "line | anything else | slowest |",
         "|---|---|---|---|---|---|---|---|---|",
     ]
     for format, at in figures.items():
@@ -560,7 +603,9 @@ def page(done: dict[str, list[tuple[int, Case, list[Outcome]]]], options: argpar
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--nights", type=int, default=2000, help="HDF5 nights")
     parser.add_argument("--others", type=int, default=500, help="files of each other format")
     parser.add_argument("--seed", type=int, default=1)
@@ -586,7 +631,7 @@ def main() -> None:
     print(text)
     if not options.only:
         here = Path(__file__).parent
-        head = "# Hostile files\n\n" f"`python benchmarks/hostile_files.py --seed {options.seed}`\n\n"
+        head = f"# Hostile files\n\n`python benchmarks/hostile_files.py --seed {options.seed}`\n\n"
         (here / "HOSTILE.md").write_text(head + text)
         (here / "hostile.json").write_text(json.dumps(figures, indent=1) + "\n")
     sys.exit(any(at["failures"] for at in figures["formats"].values()))

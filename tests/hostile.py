@@ -109,7 +109,9 @@ def mutate_hdf5(data: bytes, rng: np.random.Generator) -> tuple[str, bytes]:
         elif what in ("field", "size"):
             width = int(rng.choice([2, 4, 8]))
             value = int(
-                rng.choice([0, 1, 2**15, 2**31, 2**32 + 8, 2**40, 2**63 - 1, len(data), at, int(rng.choice(marks))])
+                rng.choice(
+                    [0, 1, 2**15, 2**31, 2**32 + 8, 2**40, 2**63 - 1, len(data), at, int(rng.choice(marks))]
+                )
             )
             value = 2**64 - 1 if rng.random() < 0.1 else value
             out[at : at + width] = (value % 256**width).to_bytes(width, "little")
@@ -279,13 +281,41 @@ def _cycle(path: Path) -> Path:
     return path
 
 
-def _many_groups(path: Path) -> Path:
-    with h5py.File(path, "w", libver="latest") as file:
-        node = file
-        for _ in range(2000):
-            node = node.create_group("g")
-        node["acc"] = still() / 4096
-        node["acc"].attrs["fs"] = RATE
+def _many_groups(levels: int) -> Callable[[Path], Path]:
+    def make(path: Path) -> Path:
+        with h5py.File(path, "w", libver="latest") as file:
+            node = file.id
+            for _ in range(levels):
+                node = h5py.h5g.create(node, b"g")
+            group = h5py.Group(node)
+            group["acc"] = still() / 4096
+            group["acc"].attrs["fs"] = RATE
+        return path
+
+    return make
+
+
+def _one_text_many_times(path: Path) -> Path:
+    """Make a night with an attribute of a million texts, all of them one and the same megabyte of the heap."""
+    night(path, libver="latest")
+    with h5py.File(path, "r+", libver="latest") as file:
+        file.attrs["long"] = "x" * (1 << 20)
+        file.attrs.create("many", np.full(1 << 16, "y" * 31, object), dtype=h5py.string_dtype())
+    data = path.read_bytes()
+    # A reference to the heap: length (4 bytes), address of the collection (8), number of the entry (4).
+    long = data.find((1 << 20).to_bytes(4, "little"))
+    while data[data[long + 4] and int.from_bytes(data[long + 4 : long + 12], "little") :][:4] != b"GCOL":
+        long = data.find((1 << 20).to_bytes(4, "little"), long + 1)
+    word, size = data[long : long + 16], (31).to_bytes(4, "little")
+    out, at = bytearray(data), 0
+    while (at := data.find(size, at)) >= 0:
+        heap = int.from_bytes(data[at + 4 : at + 12], "little")
+        if heap < len(data) and data[heap : heap + 4] == b"GCOL":
+            out[at : at + 16] = word
+            at += 16
+        else:
+            at += 1
+    path.write_bytes(out)
     return path
 
 
@@ -321,18 +351,33 @@ def traps() -> dict[str, tuple[Callable[[Path], Path], bool]]:
     vlen["sample"], vlen["missing"], vlen["reason"] = [5, 9], 1, ["x" * 100_000, b"\xff\xfe"]
     subarray = np.zeros(2, [("sample", "i8", (3,)), ("missing", "i8"), ("reason", "S8")])
     texts = np.array([("one", "two", "three")], [("sample", "S8"), ("missing", "S8"), ("reason", "S8")])
-    floats = np.array([(np.nan, np.inf, "x"), (1e300, -1, "y")], [("sample", "f8"), ("missing", "f8"), ("reason", "S8")])
+    floats = np.array(
+        [(np.nan, np.inf, "x"), (1e300, -1, "y")], [("sample", "f8"), ("missing", "f8"), ("reason", "S8")]
+    )
     late = np.zeros(3, EVENT_DTYPE)
-    late["onset"], late["duration"], late["label"] = [np.nan, np.inf, -1e300], [-1, np.nan, 1e300], "\x1b[2J<script>"
+    late["onset"], late["duration"], late["label"] = (
+        [np.nan, np.inf, -1e300],
+        [-1, np.nan, 1e300],
+        "\x1b[2J<script>",
+    )
     late["sample"], late["id"] = [-(2**63), 2**63 - 1, 0], 0
     clock = np.array([(2**63 - 1, -1, np.nan), (-(2**63), 0, np.inf), (0, 0, 1e308)], CLOCK_DTYPE)
     notes = np.zeros(3, ANNOTATION_DTYPE)
     notes["onset"], notes["duration"] = [np.nan, -1, 1e300], [np.inf, np.nan, -5]
     notes["label"], notes["source"] = "\x1b]0;title\x07", "truth:x peak_g=1e999 visible=-3"
     out: dict[str, tuple[Callable[[Path], Path], bool]] = {}
-    for kind in ("external link", "soft link", "external storage", "virtual", "virtual without end", "link to a device"):
+    for kind in (
+        "external link",
+        "soft link",
+        "external storage",
+        "virtual",
+        "virtual without end",
+        "link to a device",
+    ):
         for name in ("acceleration", "gaps", "events", "annotations", "clock"):
-            if (kind, name) == ("virtual without end", "clock") or (kind == "link to a device" and name != "gaps"):
+            if (kind, name) == ("virtual without end", "clock") or (
+                kind == "link to a device" and name != "gaps"
+            ):
                 continue
             # What a command does not ask for is not looked at.
             out[f"{kind}: {name}"] = _elsewhere(kind, name), name in ("acceleration", "gaps")
@@ -354,7 +399,9 @@ def traps() -> dict[str, tuple[Callable[[Path], Path], bool]]:
         ),
         "10^8 gaps": (
             lambda p: _replace(
-                p, "gaps", lambda f: f.create_dataset("gaps", (4 * 10**7,), file_rows(np.zeros(0, GAP_DTYPE)).dtype)
+                p,
+                "gaps",
+                lambda f: f.create_dataset("gaps", (4 * 10**7,), file_rows(np.zeros(0, GAP_DTYPE)).dtype),
             ),
             True,
         ),
@@ -391,9 +438,14 @@ def traps() -> dict[str, tuple[Callable[[Path], Path], bool]]:
             ),
             False,
         ),
-        "no samples at all": (lambda p: _replace(p, "acceleration", _huge((0, 3), "i2", maxshape=(None, 3))), True),
+        "no samples at all": (
+            lambda p: _replace(p, "acceleration", _huge((0, 3), "i2", maxshape=(None, 3))),
+            True,
+        ),
         "one sample": (
-            lambda p: _replace(p, "acceleration", lambda f: f.create_dataset("acceleration", data=still(6)[:1])),
+            lambda p: _replace(
+                p, "acceleration", lambda f: f.create_dataset("acceleration", data=still()[:1])
+            ),
             True,
         ),
         "a scalar": (lambda p: _replace(p, "acceleration", _huge((), "i2")), True),
@@ -413,7 +465,10 @@ def traps() -> dict[str, tuple[Callable[[Path], Path], bool]]:
             lambda p: _replace(p, "acceleration", _huge((10, 3), h5py.vlen_dtype(np.int16))),
             True,
         ),
-        "references for samples": (lambda p: _replace(p, "acceleration", _huge((10, 3), h5py.ref_dtype)), True),
+        "references for samples": (
+            lambda p: _replace(p, "acceleration", _huge((10, 3), h5py.ref_dtype)),
+            True,
+        ),
         "enum samples": (
             lambda p: _replace(p, "acceleration", _huge((10, 3), h5py.enum_dtype({"A": 1, "B": 2}, "i2"))),
             True,
@@ -453,7 +508,9 @@ def traps() -> dict[str, tuple[Callable[[Path], Path], bool]]:
             False,
         ),
         "groups in a circle": (_cycle, True),
-        "2000 groups deep": (_many_groups, False),
+        "2000 groups deep": (_many_groups(2000), False),
+        "50 000 groups deep": (_many_groups(50_000), False),
+        "one text many times": (_one_text_many_times, False),
         "no format": (_without("/@format"), False),
         "no version": (_without("/@format_version"), True),
         "no rate": (_without("acceleration@sampling_rate"), True),
@@ -489,10 +546,22 @@ def traps() -> dict[str, tuple[Callable[[Path], Path], bool]]:
             False,
         ),
         "attribute of structures": (_attribute("/", "subject", strange), False),
-        "attribute of texts": (_attribute("/", "subject", ["a", "b\0c", "\ud7ff"], h5py.string_dtype()), False),
-        "text that is not UTF-8": (_attribute("/", "created_by", b"\xff\xfe\xfd", h5py.string_dtype()), False),
-        "escape sequences": (_attribute("acceleration", "sensor", "\x1b[2J\x1b]0;owned\x07\n\rhypnic: all is well"), False),
-        "escape sequences in what is refused": (_attribute("acceleration", "site", "\x1b[2Jnose\n" * 300), True),
+        "attribute of texts": (
+            _attribute("/", "subject", ["a", "b" * 5000, "\ud7ff"], h5py.string_dtype()),
+            False,
+        ),
+        "text that is not UTF-8": (
+            _attribute("/", "created_by", b"\xff\xfe\xfd", h5py.string_dtype()),
+            False,
+        ),
+        "escape sequences": (
+            _attribute("acceleration", "sensor", "\x1b[2J\x1b]0;owned\x07\n\rhypnic: all is well"),
+            False,
+        ),
+        "escape sequences in what is refused": (
+            _attribute("acceleration", "site", "\x1b[2Jnose\n" * 300),
+            True,
+        ),
         "a very long refusal": (_attribute("acceleration", "units", "furlong " * 6000), True),
         "a page's markup": (_attribute("acceleration", "sensor", "<script>alert(1)</script>"), False),
         "rate: text": (_attribute("acceleration", "sampling_rate", "fast"), True),
@@ -504,7 +573,10 @@ def traps() -> dict[str, tuple[Callable[[Path], Path], bool]]:
         "rate: array": (_attribute("acceleration", "sampling_rate", np.full((3, 3), 50.0)), True),
         "start: a billion years": (_attribute("acceleration", "start_time", "9999999999-01-01"), False),
         "start: number": (_attribute("acceleration", "start_time", 1e300), False),
-        "start: last moment": (_attribute("acceleration", "start_time", "9999-12-31T23:59:59.999999+00:00"), False),
+        "start: last moment": (
+            _attribute("acceleration", "start_time", "9999-12-31T23:59:59.999999+00:00"),
+            False,
+        ),
         "start: first moment": (_attribute("acceleration", "start_time", "0001-01-01T00:00:00+14:00"), False),
         "version: structure": (_attribute("/", "format_version", strange), True),
         "settings that are none": (_attribute("events", "settings", '{"on_min": ' + "[" * 20_000), False),
@@ -558,9 +630,23 @@ def mutate(data: bytes, rng: np.random.Generator) -> tuple[str, bytes]:
         elif what == "leave out":
             del out[at : at + size]
         elif what == "field":
-            out[at : at + 4] = int(rng.choice([0, 1, 0x7FFFFFFF, 0xFFFFFFFF, 0x80000000])).to_bytes(4, "little")
+            out[at : at + 4] = int(rng.choice([0, 1, 0x7FFFFFFF, 0xFFFFFFFF, 0x80000000])).to_bytes(
+                4, "little"
+            )
         else:
-            words = [b"nan", b"1e999", b"-1", b"9" * 400, b"\xff\xfe", b'"', b"\0", b"\n\n", b",,,,", b"1,5", b"0x1F"]
+            words = [
+                b"nan",
+                b"1e999",
+                b"-1",
+                b"9" * 400,
+                b"\xff\xfe",
+                b'"',
+                b"\0",
+                b"\n\n",
+                b",,,,",
+                b"1,5",
+                b"0x1F",
+            ]
             word = words[int(rng.integers(len(words)))]
             out[at : at + len(word)] = word
         out = out or bytearray(b"\0")
@@ -586,7 +672,12 @@ EVENTS_TSV: Final = "onset\tduration\ttrial_type\tscore\tpeak_g\n" + "".join(
 )
 
 EVENTS_JSON: Final = json.dumps(
-    {"events": [{"onset": at * 7.5, "duration": 0.4, "label": "hypnic_jerk", "id": at, "revision": 0} for at in range(9)]}
+    {
+        "events": [
+            {"onset": at * 7.5, "duration": 0.4, "label": "hypnic_jerk", "id": at, "revision": 0}
+            for at in range(9)
+        ]
+    }
 )
 
 TEXT_TRAPS: Final = {
@@ -621,14 +712,14 @@ TEXT_TRAPS: Final = {
 
 SAMPLE_TRAPS: Final = {
     "one line of 20 MB": b"1,2,3," * 3_500_000,
-    "a quote without end": b't,x,y,z\n0.00,"0,0,1\n' + b"".join(b"%.2f,0,0,1\n" % (at / 50) for at in range(100_000)),
+    "a quote without end": b't,x,y,z\n0.00,"0,0,1\n'
+    + b"".join(b"%.2f,0,0,1\n" % (at / 50) for at in range(100_000)),
     "a million columns": b"1," * 1_000_000 + b"\n",
     "digits": b"t,x,y,z\n" + b"0," + b"9" * 2_000_000 + b",0,1\n",
     "huge times": b"t,x,y,z\n" + b"".join(b"%de300,0,0,1\n" % at for at in range(500)),
     "infinite times": b"t,x,y,z\n" + b"inf,0,0,1\n" * 500,
     "hex": b"t,x,y,z\n" + b"0x1,0x2,0x3,0x4\n" * 500,
-    "far times": b"t,x,y,z\n"
-    + b"".join(b"%.2f,0,0,1\n" % (at / 50 + (at > 250) * 1e9) for at in range(500)),
+    "far times": b"t,x,y,z\n" + b"".join(b"%.2f,0,0,1\n" % (at / 50 + (at > 250) * 1e9) for at in range(500)),
     "a century": b"t,x,y,z\n" + b"".join(b"%.2f,0,0,1\n" % (at / 50 + (at > 250) * 3e9) for at in range(500)),
     "dates at both ends": b"t,x,y,z\n0001-01-01 00:00:00,0,0,1\n9999-12-31 23:59:59,0,0,1\n" * 100,
     "other dates": b"t,x,y,z\n" + b"0000-13-41 25:61:61,0,0,1\n" * 300,

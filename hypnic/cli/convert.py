@@ -23,6 +23,7 @@ from hypnic.cli.shared import (
     calibrate_night,
     complain,
     open_night,
+    plain,
     progress_bar,
 )
 
@@ -150,13 +151,13 @@ def _report(recording: BaseRecording, out: Path) -> None:
 
     with Recording(out) as night:
         stored = f"counts of {night.scale:.6g} g" if night.scale else "float32 in g"
-        sensor = f", {night.sensor}" if night.sensor else ""
+        sensor = f", {plain(night.sensor)}" if night.sensor else ""
         print(
             f"{out}: {night.duration / 3600:.2f} h at {night.rate:.6g} Hz, {night.site}{sensor}: "
             f"{night.n_samples} samples as {stored}, from {recording.path}"
         )
         for note in recording.notes:
-            print(f"  note: {note}")
+            print(f"  note: {plain(note)}")
         lost: Counter[str] = Counter()
         times: Counter[str] = Counter()
         for gap in night.gaps:
@@ -164,4 +165,6 @@ def _report(recording: BaseRecording, out: Path) -> None:
             times[str(gap["reason"])] += 1
         for reason, missing in lost.most_common():
             seconds = missing / night.rate
-            print(f"  lost: {missing} samples ({seconds:.1f} s), gaps: {times[reason]}, reason: {reason}")
+            print(
+                f"  lost: {missing} samples ({seconds:.1f} s), gaps: {times[reason]}, reason: {plain(reason)}"
+            )

@@ -38,6 +38,7 @@ from hypnic.cli.shared import (
     clock_text,
     complain,
     open_night,
+    plain,
     progress_bar,
     read_settings,
     summary,
@@ -479,13 +480,13 @@ def _show_facts(facts: dict[str, Any]) -> None:
     if facts["invalid"]:
         lines["invalid"] = f"{facts['invalid']} samples"
     for name, value in lines.items():
-        print(f"{name:>16}  {value}")
+        print(f"{name:>16}  {plain(value)}")
     for number, bout in enumerate(facts["rest"]):
         span = f"{clock_text(bout['onset'])}  {bout['rest']:<9} {bout['duration'] / 60:7.1f} min"
         print(f"{'' if number else 'rest':>16}  {span}")
     for label, count in facts["events"].items():
         print(f"{label:>16}  {count}")
     for note in facts["notes"]:
-        print(f"{'note':>16}  {note}")
+        print(f"{'note':>16}  {plain(note)}")
     for warning in facts["warnings"]:
-        print(f"{'warning':>16}  {warning}")
+        print(f"{'warning':>16}  {plain(warning)}")

@@ -38,6 +38,7 @@ __all__ = [
     "complain",
     "open_night",
     "parse_clock",
+    "plain",
     "progress_bar",
     "read_settings",
     "summary",
@@ -45,6 +46,9 @@ __all__ = [
 
 Site = Literal["wrist", "mattress"]
 Units = Literal["g", "mg", "m/s2"]
+
+_LONGEST_LINE = 600
+"""Characters of an error that are shown; what a file says of itself can be of any length."""
 
 _LONG = 5_000_000
 """Samples from which a progress bar is worth its room."""
@@ -188,7 +192,15 @@ def complain(error: BaseException, path: Path | None = None) -> None:
     if isinstance(error, OSError) and error.strerror:
         text = f"{error.filename}: {error.strerror}" if error.filename else error.strerror
     place = f"{path}: " if path is not None else ""
-    print(f"hypnic: {place}{' '.join(text.split())}", file=sys.stderr)
+    line = plain(f"{place}{text}")
+    shown = line if len(line) <= _LONGEST_LINE else f"{line[:_LONGEST_LINE]} ..."
+    print(f"hypnic: {shown}", file=sys.stderr)
+
+
+def plain(text: object) -> str:
+    """Return a text from a file in one line, without what could steer a terminal."""
+    line = " ".join(str(text).split())
+    return "".join(letter if letter.isprintable() else "\N{REPLACEMENT CHARACTER}" for letter in line)
 
 
 def summary(found: Events) -> str:
