@@ -27,6 +27,15 @@ RATE_OFF: Final = 0.01
 RATE_ABSURD: Final = 0.2
 """Share beyond which it is not believed: no sensor's clock is that far off (5 % is the most in data sheets)."""
 
+AHEAD_SECONDS: Final = 10.0
+"""Seconds of loss that are believed at once, however soon they are reported: more than any buffer on the way holds."""
+
+AHEAD_SHARE: Final = 0.25
+"""Share by which a board may count faster than time runs; more than `RATE_ABSURD`, so that no sensor is meant."""
+
+LONGEST_HOLE: Final = 86_400.0
+"""Longest loss (s) that is believed where nothing says when bytes came: a day, longer than a night."""
+
 RATE_BY: Final = 20.0
 """Seconds of samples after which the rate to detect at is settled, however well it is known."""
 
@@ -205,6 +214,13 @@ class _Batch(NamedTuple):
     arrival: float
 
 
+class _Believed(NamedTuple):
+    """By how many samples, all and lost ones, a stream may be further than it was."""
+
+    total: float
+    lost: float
+
+
 class _Segment:
     """A stretch of the stream with one clock: it ends where the port is lost or the board restarts."""
 
@@ -241,17 +257,26 @@ class _Segment:
         rate = (self._latest[0] - self._anchor[0]) / seconds
         return RateEstimate(rate, rate * math.sqrt(2) * self.residual / seconds)
 
-    def number(self, samples: Samples, part: slice, arrival: float) -> _Batch:
-        """Give the samples numbers, leaving room for those that are known to be missing."""
+    def number(self, samples: Samples, part: slice, arrival: float, believed: _Believed) -> _Batch:
+        """Give the samples numbers, leaving room for those that are known to be missing.
+
+        The batch ends before a loss that is not to be believed.
+        """
         missing = samples.missing[part].copy()
         ticks = samples.tick[part]
         if self.ticked and not self._counted:
             missing = np.maximum(missing, self._missing_by_ticks(ticks))
         if self._next == 0:
             missing[0] = 0
-        numbers = self._next - 1 + np.cumsum(missing + 1)
-        self._next = int(numbers[-1]) + 1
-        return _Batch(samples.xyz[part], numbers, ticks, arrival)
+        added = np.cumsum(missing + 1)
+        lone = (missing > AHEAD_SECONDS * self._rate) & (added > believed.total)
+        beyond = lone | (missing > 0) & (np.cumsum(missing) > believed.lost)
+        if beyond.any():
+            added = added[: int(beyond.argmax())]
+        numbers = self._next - 1 + added
+        if len(added):
+            self._next = int(numbers[-1]) + 1
+        return _Batch(samples.xyz[part][: len(added)], numbers, ticks[: len(added)], arrival)
 
     def _missing_by_ticks(self, ticks: NDArray[np.int64]) -> NDArray[np.int64]:
         unwrapped = self._unwrapper.unwrap(ticks)
@@ -345,6 +370,7 @@ class Assembler:
         self._first_arrival = math.nan
         self._coarse_from: tuple[int, float] | None = None
         self._broken_by = ""
+        self._counted_from: tuple[int, float] | None = None
         self._detection_rate: float | None = None
         self._rate_warning = ""
 
@@ -447,17 +473,38 @@ class Assembler:
             return self._end_segment("at another rate")
         chunks: list[Chunk] = []
         for start, end in _runs(samples.restart[1:]):
-            part = slice(start, end)
-            ticked = self.decoder.tick_hz is not None and bool((samples.tick[part] >= 0).all())
+            ticked = self.decoder.tick_hz is not None and bool((samples.tick[start:end] >= 0).all())
             if self._segment is not None and (samples.restart[start] or self._segment.ticked != ticked):
                 chunks += self._end_segment("board restarted" if samples.restart[start] else "clock changed")
-            if self._segment is None:
-                self._segment = _Segment(self.decoder, self.rate, ticked)
-                self.segments += 1
-            batch = self._segment.number(samples, part, arrival)
-            for ready in self._segment.pass_on(batch):
-                chunks += self._cut(self._segment, ready)
+            while start < end:
+                if self._segment is None:
+                    self._segment = _Segment(self.decoder, self.rate, ticked)
+                    self.segments += 1
+                believed = self._believed(len(samples), arrival)
+                batch = self._segment.number(samples, slice(start, end), arrival, believed)
+                start += len(batch.numbers)
+                if len(batch.numbers):
+                    for ready in self._segment.pass_on(batch):
+                        chunks += self._cut(self._segment, ready)
+                if start < end:
+                    chunks += self._end_segment("counter jumped")
         return chunks
+
+    def _believed(self, samples: int, arrival: float) -> _Believed:
+        """Return by how much the counts may grow by now.
+
+        A counter or ticks can be spoilt, or made up, and one number could claim years. But no loss is longer than the
+        time that has gone by. What is sent faster than that (a recording played in haste) may lose little at once.
+        """
+        if math.isnan(arrival):
+            longest = LONGEST_HOLE * self.rate
+            return _Believed(longest + samples, longest)
+        if self._counted_from is None:
+            # The first reading may hold what had piled up before.
+            self._counted_from = self._index + samples, arrival
+        number, since = self._counted_from
+        run = (AHEAD_SECONDS + (1 + AHEAD_SHARE) * max(0.0, arrival - since)) * self.rate
+        return _Believed(number + run - self._index, run - self.missing)
 
     def _cut(self, segment: _Segment, batch: _Batch) -> list[Chunk]:
         """Return the batch as runs without holes."""

@@ -151,7 +151,9 @@ def as_xyz(samples: ArrayLike) -> NDArray[np.float32]:
         )
     # Values beyond float32 become inf, which the detector counts as invalid: no reason to warn here.
     with np.errstate(over="ignore"):
-        return np.ascontiguousarray(array, dtype=np.float32)
+        plain = np.ascontiguousarray(array, dtype=np.float32)
+    # For an array that cannot be written to the kernel would be compiled once more.
+    return plain if plain.flags.writeable else plain.copy()
 
 
 class ArraySource:

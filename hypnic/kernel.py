@@ -369,7 +369,7 @@ def _block(F, N):
         F[S_BASE] += base
         N[I_BASE_N] += 1
         N[I_BUSY_SUM] += count
-        F[S_SLOW] = max(F[S_SLOW], (x - F[S_GX]) ** 2 + (y - F[S_GY]) ** 2 + (z - F[S_GZ]) ** 2)
+        F[S_SLOW] = max(F[S_SLOW], rest.apart2(x, y, z, F[S_GX], F[S_GY], F[S_GZ]))
         F[S_BUSY] += F[P_BUSY] * (1.0 - F[S_BUSY])
     else:
         F[S_BUSY] -= F[P_BUSY] * F[S_BUSY]
@@ -653,15 +653,16 @@ def _accumulate(F, N, ring, index):
     F[S_XZ] += x * z
     F[S_YZ] += y * z
     F[S_HF] += F[o + 3]
-    F[S_DIFF] += (x - F[before]) ** 2 + (y - F[before + 1]) ** 2 + (z - F[before + 2]) ** 2
+    F[S_DIFF] += rest.apart2(x, y, z, F[before], F[before + 1], F[before + 2])
     if energy > F[S_PEAK]:
         F[S_PEAK] = energy
         N[I_PEAK_AT] = index
     value = pack(x, y, z)
     u = _through(F, FILTERS + 25, Z_THREE1, Z_THREE2, value)
     v = _through(F, FILTERS + 30, Z_SIX1, Z_SIX2, value)
-    F[S_BELOW3] = F[S_BELOW3] + part(u, 0) ** 2 + part(u, 1) ** 2 + part(u, 2) ** 2
-    F[S_BELOW6] = F[S_BELOW6] + part(v, 0) ** 2 + part(v, 1) ** 2 + part(v, 2) ** 2
+    below3, below6 = u * u, v * v
+    F[S_BELOW3] = F[S_BELOW3] + part(below3, 0) + part(below3, 1) + part(below3, 2)
+    F[S_BELOW6] = F[S_BELOW6] + part(below6, 0) + part(below6, 1) + part(below6, 2)
 
     if N[I_BIN_FILL] >= N[I_BIN_WIDTH]:
         N[I_BIN] += 1
@@ -883,7 +884,7 @@ def _directions(F, o, xx, yy, zz, xy, xz, yz):
         F[o + R_UX] = F[o + R_UY] = F[o + R_UZ] = 0.0
         return
     determinant = a * (b * c - yz * yz) - xy * (xy * c - yz * xz) + xz * (xy * yz - b * xz)
-    third = math.acos(min(max(determinant / (2.0 * p**3), -1.0), 1.0)) / 3.0
+    third = math.acos(min(max(determinant / (2.0 * (p * (p * p))), -1.0), 1.0)) / 3.0
     largest = 2.0 * p * math.cos(third)
     smallest = 2.0 * p * math.cos(third + 2.0 * math.pi / 3.0)
     F[o + R_LINE] = min((mean + largest) / total, 1.0)
@@ -906,7 +907,7 @@ def _directions(F, o, xx, yy, zz, xy, xz, yz):
 def _turned(F, N, o, count):
     """Set what is left of a movement: gravity before it against the mean of the newest `count` blocks."""
     x, y, z = _gravity(F, N, 0, count)
-    left = (x - F[o + R_GX]) ** 2 + (y - F[o + R_GY]) ** 2 + (z - F[o + R_GZ]) ** 2
+    left = rest.apart2(x, y, z, F[o + R_GX], F[o + R_GY], F[o + R_GZ])
     F[o + R_NET] = math.sqrt(left) / F[o + R_PEAK]
     F[o + R_ANGLE] = rest.angle(F[o + R_GX], F[o + R_GY], F[o + R_GZ], x, y, z)
 

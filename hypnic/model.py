@@ -10,6 +10,7 @@ were made. They come from simulated nights, not from human data.
 from __future__ import annotations
 
 import json
+import math
 from dataclasses import dataclass
 from itertools import combinations
 from pathlib import Path
@@ -183,7 +184,8 @@ class Model:
                 curve.middle,
                 curve.spread,
             )
-            knots = np.log(curve.knots) if logarithm else np.array(curve.knots)
+            # Not NumPy's logarithm, whose last bit depends on the processor that it chose its code for.
+            knots = [math.log(knot) for knot in curve.knots] if logarithm else curve.knots
             out[start + 6 : start + 6 + count] = knots
             out[start + 6 + at.KNOTS : start + 6 + at.KNOTS + count] = curve.values
         pairs = 2 + at.CURVES * at.CURVE

@@ -24,7 +24,7 @@ import math
 from hypnic.jit import jit
 from hypnic.layout import *
 
-__all__ = ["advance", "angle", "moved", "restart"]
+__all__ = ["advance", "angle", "apart2", "moved", "restart"]
 
 AWAKE, SETTLING, ONSET, STILL, OFF = range(5)
 
@@ -126,7 +126,7 @@ def advance(F, N, x, y, z):
     F[S_MOVED] *= F[P_WAKING_KEEP]
     F[S_STIR] *= F[P_WAKING_KEEP]
     if N[I_EPOCH_FILL] > 0:
-        F[S_EDIFF] += (x - F[S_BX]) ** 2 + (y - F[S_BY]) ** 2 + (z - F[S_BZ]) ** 2
+        F[S_EDIFF] += apart2(x, y, z, F[S_BX], F[S_BY], F[S_BZ])
     F[S_BX], F[S_BY], F[S_BZ] = x, y, z
     F[S_EX] += x
     F[S_EY] += y
@@ -216,6 +216,17 @@ def _enter(N, state, sample):
     N[I_TURNS] += 1
     N[turn] = sample
     N[turn + 1] = state
+
+
+@jit
+def apart2(ax, ay, az, bx, by, bz):
+    """Return the squared distance of two vectors.
+
+    Products, not powers: the C library's power, which serves where numba is switched off, rounds some squares
+    otherwise than the product that compiled code makes of them.
+    """
+    x, y, z = ax - bx, ay - by, az - bz
+    return x * x + y * y + z * z
 
 
 @jit

@@ -9,13 +9,19 @@ from itertools import pairwise
 import h5py
 import numpy as np
 import pytest
+from h5py import h5t
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hypnic.recording import Recording
+from hypnic.recording import Recording, chunks
 from hypnic.recording.chunks import PackedRows, ahead
 
 NUMBERS = ("<i2", ">i2", "<i4", "<f4", ">f4", "<f8", "i1", "<u2")
+
+
+@pytest.fixture(autouse=True)
+def _small_chunks_too(monkeypatch):
+    monkeypatch.setattr(chunks, "LEAST", 0)
 
 
 def stored(path, data, **options):
@@ -70,6 +76,43 @@ def test_what_is_stored_in_another_way_is_left_to_hdf5(tmp_path, options):
     stored(tmp_path / "n.h5", np.zeros((200, 3), "<i2"), **options)
     with h5py.File(tmp_path / "n.h5") as file:
         assert PackedRows.of(file["data"]) is None
+
+
+def twelve_bits(offset):
+    kind = h5t.STD_I16LE.copy()
+    kind.set_precision(12)
+    kind.set_offset(offset)
+    return kind
+
+
+@pytest.mark.parametrize(
+    "kind",
+    [twelve_bits(0), twelve_bits(4), h5t.py_create(np.dtype("longdouble"))],
+    ids=["12 bits", "12 bits, shifted", "long double"],
+)
+def test_numbers_that_numpy_would_misread_are_left_to_hdf5(tmp_path, kind):
+    data = np.arange(-300, 300).reshape(200, 3)
+    space, plan = h5py.h5s.create_simple(data.shape), h5py.h5p.create(h5py.h5p.DATASET_CREATE)
+    plan.set_chunk((50, 3))
+    plan.set_shuffle()
+    plan.set_deflate(4)
+    with h5py.File(tmp_path / "n.h5", "w") as file:
+        node = h5py.Dataset(h5py.h5d.create(file.id, b"data", kind, space, plan))
+        node[:] = data
+        node.attrs["sampling_rate"], node.attrs["scale"] = 100.0, 1 / 1024
+    with h5py.File(tmp_path / "n.h5") as file:
+        assert PackedRows.of(file["data"]) is None
+    with reading(tmp_path / "n.h5") as night:
+        np.testing.assert_array_equal(night.read(), data / np.float32(1024))
+        assert night.damage == []
+
+
+def test_very_small_chunks_are_left_to_hdf5(tmp_path, monkeypatch):
+    monkeypatch.undo()
+    for length, packed in ((999, False), (1000, True)):
+        stored(tmp_path / "n.h5", np.zeros((2000, 3), "<i2"), chunks=(length, 3), compression="gzip")
+        with h5py.File(tmp_path / "n.h5") as file:
+            assert (PackedRows.of(file["data"]) is not None) is packed
 
 
 def test_a_chunk_that_skipped_its_filters_is_left_to_hdf5(tmp_path):

@@ -189,6 +189,19 @@ def test_info() -> None:
     assert total == pytest.approx(facts["duration"], abs=1.0)
 
 
+def test_what_a_file_says_does_not_steer_the_terminal(tmp_path: Path) -> None:
+    path = write(tmp_path / "n.h5", noise(60), sampling_rate=100.0, sensor="\x1b[2JMPU\x07\x9b5m\u202e")
+    with h5py.File(path, "r+") as file:
+        gaps = np.array([(100, 5, b"\x1b]0;x\x07")], [("sample", "i8"), ("missing", "i8"), ("reason", "S64")])
+        file["gaps"] = gaps
+    for words in (("info", path), ("convert", path, tmp_path / "o.h5", "--dataset", "acc")):
+        done = hypnic(*words)
+        assert done.returncode == 0, done.stderr
+        assert "?[2JMPU??5m?" in done.stdout
+        assert all(line.isprintable() for line in (done.stdout + done.stderr).splitlines())
+    refused(hypnic("info", tmp_path / "\x1b[2J.h5"), 1, "?[2J.h5")
+
+
 def test_simulate(tmp_path: Path) -> None:
     words = ("simulate", "--hours", 0.2, "--rate", 50, "--site", "mattress", "--seed", 3, "--jerks", 3)
     assert hypnic(*words, tmp_path / "a.h5").returncode == 0

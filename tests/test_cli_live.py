@@ -144,6 +144,8 @@ def test_ports_are_listed(here, monkeypatch: pytest.MonkeyPatch, tmp_path: Path)
         assert word in second
     boards = json.loads(here("ports", "--json").out)
     assert [board["likely"] for board in boards] == ["Arduino Uno", None]
+    there[0].serial_number = "A1\x1b]0;title\x07"
+    assert "A1?]0;title?" in here("ports").out
     monkeypatch.setattr(os, "access", lambda path, mode: False)
     assert "group dialout" in here("ports").out
     refused(here("stream", device), 2, "group dialout", str(device))

@@ -9,6 +9,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
+from hypnic import kernel
 from hypnic import layout as at
 from hypnic.chunk import ArraySource, Chunk
 from hypnic.detector import Detector, detect
@@ -721,6 +722,15 @@ def test_a_jerk_is_found_across_a_strong_heartbeat(turn):
     )
     assert weighed["onset"] == pytest.approx([100.3], abs=0.1)
     assert len(alike) == 0
+
+
+def test_samples_that_cannot_be_written_to_are_not_compiled_for_anew():
+    xyz = quiet(40, 50.0)
+    Detector(50.0).push(xyz)
+    known = getattr(kernel.run, "signatures", [])[:]
+    xyz.flags.writeable = False
+    Detector(50.0).push(xyz)
+    assert getattr(kernel.run, "signatures", []) == known
 
 
 # Rest

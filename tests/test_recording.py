@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import signal
@@ -953,6 +954,31 @@ def test_a_full_disk_keeps_what_was_recorded(tmp_path):
     with h5py.File(path) as file:
         np.testing.assert_array_equal(file["acceleration"][:, 1], np.arange(int(at)) // 1000 * 1000 % 7)
     assert [entry.name for entry in tmp_path.iterdir()] == ["n.h5"]
+
+
+def test_a_disk_that_becomes_read_only_keeps_what_was_recorded(tmp_path, monkeypatch):
+    def refuse(*_, **__):
+        raise OSError(errno.EROFS, os.strerror(errno.EROFS))
+
+    path = tmp_path / "n.h5"
+    rows = counts(200)
+    out = Recorder(path, RATE, scale=SCALE, durable=True)
+    out.write(Chunk(in_g(rows[:150]), 0))
+    with monkeypatch.context() as patch:
+        patch.setattr(recorder.os, "fsync", refuse)
+        patch.setattr(Path, "unlink", refuse)
+        with pytest.raises(
+            OSError, match="150 samples are safe in the file, and no more can follow"
+        ) as failed:
+            out.write(Chunk(in_g(rows[150:]), 150))
+        assert failed.value.errno == errno.EROFS
+        out.close()
+    with h5py.File(path) as file:
+        np.testing.assert_array_equal(file["acceleration"][:150], rows[:150])
+    # The lock that could not be removed binds nobody, this process neither.
+    pack(path)
+    with Recording(path) as night:
+        assert not night.unfinished
 
 
 def test_no_room_to_compress_leaves_the_night_whole(tmp_path, monkeypatch):

@@ -897,6 +897,30 @@ def test_idle_connections_are_few_and_short(monkeypatch: pytest.MonkeyPatch) -> 
                 line.close()
 
 
+def test_a_second_request_that_never_ends_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(server, "HEADER_PATIENCE", 0.5)
+    whole = b"HEAD / HTTP/1.1\r\nHost: localhost\r\n\r\n"
+    with View(0) as view, socket.create_connection(("127.0.0.1", port_of(view)), timeout=PATIENCE) as line:
+        line.sendall(whole)
+        assert b" 200 " in line.recv(65536).splitlines()[0]
+        line.settimeout(0.1)
+        deadline = time.monotonic() + PATIENCE
+        line.sendall(whole[:20])
+        # A byte now and then does not buy time.
+        while time.monotonic() < deadline:
+            try:
+                line.sendall(b"x")
+                if line.recv(1) == b"":
+                    break
+            except TimeoutError:
+                continue
+            except ConnectionError:
+                break
+        else:
+            pytest.fail("the connection was never given up")
+        assert b" 200 " in ask(view, whole)
+
+
 def test_no_more_pages_than_can_be_served(page: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(server, "MOST_PAGES", 1)
     with live() as running:
@@ -932,6 +956,45 @@ class Deaf:
             + UPGRADE
             + b"\r\n"
         )
+
+
+def masked(opcode: int, body: bytes = b"", final: bool = True) -> bytes:
+    """Return a frame as a client sends it, its mask zero."""
+    return bytes([opcode | 128 * final, 128 | len(body), 0, 0, 0, 0]) + body
+
+
+@pytest.mark.parametrize(
+    ("first", "endless"),
+    [
+        pytest.param(b"", masked(9, b"x" * 125), id="pings"),
+        pytest.param(masked(1, b"{", final=False), masked(0, final=False), id="empty parts"),
+        pytest.param(masked(1, b"{", final=False), masked(0, b"x" * 100, final=False), id="parts"),
+    ],
+)
+def test_what_a_deaf_page_sends_for_ever_is_not_kept(
+    first: bytes, endless: bytes, capfd: pytest.CaptureFixture[str]
+) -> None:
+    with live() as running:
+        running.source.feed(quiet(1, RATE))
+        deaf = Deaf(running.view)
+        deaf.line.settimeout(PATIENCE)
+        wait_until(lambda: running.view.pages == 1)
+        deaf.line.sendall(first)
+        held = [0]
+
+        def flood() -> None:
+            # The system's own buffers take some megabytes before anybody sees that the line was cut.
+            for _ in range(100_000):
+                deaf.line.sendall(endless * 100)
+                connections = tuple(running.view._server.server_state.connections)
+                held.extend(c.transport.get_write_buffer_size() for c in connections if c.transport)
+
+        with pytest.raises(ConnectionError):
+            flood()
+        assert max(held) < 2 * server.SEND_BUFFER + 100_000
+        wait_until(lambda: running.view.pages == 0)
+        deaf.line.close()
+    assert capfd.readouterr() == ("", "")
 
 
 def test_fifty_pages_some_of_them_deaf_change_no_byte(

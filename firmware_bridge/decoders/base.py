@@ -410,6 +410,11 @@ class Decoder(ABC):
             held.clear()
         return samples
 
+    def _warn(self, words: str) -> None:
+        """Say something once: a stream that changes its kind for ever must not fill memory with it."""
+        if words not in self.warnings:
+            self.warnings.append(words)
+
     def _lacks_acceleration(self) -> bool:
         return self.counters.frames >= _NO_ACCELERATION_FRAMES and not self.counters.samples
 
@@ -502,10 +507,10 @@ class TextDecoder(Decoder):
             return
         per_g = infer_per_g([math.hypot(*xyz) for xyz, _ in held], raw=self._undecided_raw)
         if per_g is not None:
-            self.warnings.append(f"unit inferred from the resting norm: {per_g:g} per g")
+            self._warn(f"unit inferred from the resting norm: {per_g:g} per g")
         elif self._undecided_raw:
             per_g = 16384.0
-            self.warnings.append("unit assumed, as the sensor does not rest: 16384 counts per g")
+            self._warn("unit assumed, as the sensor does not rest: 16384 counts per g")
         else:
             self._unit_unknown = True
             self.counters.unscaled += len(held)

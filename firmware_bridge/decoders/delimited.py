@@ -235,8 +235,8 @@ class DelimitedDecoder(TextDecoder):
         self.tick_hz = schema.tick_hz
         self.tick_modulus = schema.tick_modulus
         self.lowpass_hz = schema.lowpass_hz
-        if schema.warning and schema.warning not in self.warnings:
-            self.warnings.append(schema.warning)
+        if schema.warning:
+            self._warn(schema.warning)
         if schema.seq is not None:
             per_tick = schema.rate / schema.tick_hz if schema.rate and schema.tick_hz else None
             self._continuity = Continuity(_SEQ_MODULUS, schema.tick_modulus, per_tick)

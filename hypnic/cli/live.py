@@ -24,6 +24,7 @@ from hypnic.cli.shared import (
     TimeOption,
     UnitsOption,
     app,
+    plain,
     read_settings,
     summary,
 )
@@ -91,7 +92,8 @@ def ports(json: Annotated[bool, typer.Option("--json", help="As JSON.")] = False
     for board in () if json else boards:
         serial = f"serial number {board.serial_number}" if board.serial_number else f"at {board.location}"
         locked = "" if may_open(board.port) else "  (may not be opened: join the group dialout)"
-        print(f"{board.port:<14}  {board.usb_id}  {board.likely or 'unknown board':<42}  {serial}{locked}")
+        place = f"{board.port:<14}  {board.usb_id}  {board.likely or 'unknown board':<42}"
+        print(f"{place}  {plain(serial)}{locked}")
     if not boards:
         if not json:
             print("hypnic: no USB serial port found: plug the board in", file=sys.stderr)

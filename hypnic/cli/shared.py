@@ -186,21 +186,23 @@ def parse_clock(text: str, option: str) -> float:
     return 3600 * hours + 60 * minutes + seconds
 
 
+def plain(text: object) -> str:
+    """Return `text` with ``?`` for all that does not print.
+
+    Names and notes come from files and boards that anyone may have made: what they hold must not steer a terminal.
+    """
+    return "".join(character if character.isprintable() else "?" for character in str(text))
+
+
 def complain(error: BaseException, path: Path | None = None) -> None:
     """Say in one line on stderr what is wrong."""
     text = str(error)
     if isinstance(error, OSError) and error.strerror:
         text = f"{error.filename}: {error.strerror}" if error.filename else error.strerror
     place = f"{path}: " if path is not None else ""
-    line = plain(f"{place}{text}")
+    line = plain(" ".join(f"{place}{text}".split()))
     shown = line if len(line) <= _LONGEST_LINE else f"{line[:_LONGEST_LINE]} ..."
     print(f"hypnic: {shown}", file=sys.stderr)
-
-
-def plain(text: object) -> str:
-    """Return a text from a file in one line, without what could steer a terminal."""
-    line = " ".join(str(text).split())
-    return "".join(letter if letter.isprintable() else "\N{REPLACEMENT CHARACTER}" for letter in line)
 
 
 def summary(found: Events) -> str:

@@ -31,6 +31,9 @@ __all__ = ["PackedRows", "ahead"]
 _SHUFFLE, _DEFLATE = 2, 1
 """Numbers of the filters in HDF5 (``H5Zpublic.h``)."""
 
+LEAST: Final = 6000
+"""Bytes of a chunk below which HDF5 is as fast."""
+
 LARGEST: Final = 1 << 24
 """Bytes of a chunk beyond which it is left to HDF5: some of them are held at a time."""
 
@@ -57,16 +60,26 @@ class PackedRows:
 
     @classmethod
     def of(cls, data: h5py.Dataset) -> PackedRows | None:
-        """Return the rows of `data`, or None where it is stored in another way or in very large chunks."""
+        """Return the rows of `data`, or None where it is stored in another way, or in very small or large chunks."""
+        from h5py import h5t
+
         if data.chunks is None or data.chunks[1] != data.shape[1]:
             return None
-        if math.prod(data.chunks) * data.dtype.itemsize > LARGEST:
+        if not LEAST <= math.prod(data.chunks) * data.dtype.itemsize <= LARGEST:
+            return None
+        # Fewer bits than the bytes have, or another layout of floats: HDF5 converts what NumPy would misread.
+        if data.dtype.itemsize not in (1, 2, 4, 8) or data.id.get_type() != h5t.py_create(data.dtype):
             return None
         plan = data.id.get_create_plist()
-        filters = [plan.get_filter(at)[0] for at in range(plan.get_nfilters())]
-        if filters not in ([_DEFLATE], [_SHUFFLE, _DEFLATE]):
+        filters = [plan.get_filter(at) for at in range(plan.get_nfilters())]
+        codes = [code for code, *_ in filters]
+        if codes not in ([_DEFLATE], [_SHUFFLE, _DEFLATE]):
             return None
-        return cls(data, filters)
+        shuffled = codes[0] == _SHUFFLE
+        # The filter has a size of its own by which it shuffles.
+        if shuffled and tuple(filters[0][2]) != (data.dtype.itemsize,):
+            return None
+        return cls(data, codes)
 
     def read(self, begin: int, end: int) -> NDArray[Any] | None:
         """Return the rows `begin` to `end` as they are stored, or None where HDF5 is to read them itself.

@@ -38,9 +38,6 @@ FORMAT_VERSION: Final = "1"
 MOST_LEVELS: Final = 64
 """Groups within groups above a data set that are asked for its attributes."""
 
-_CONTROL: Final = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f]")
-"""Control characters but for white space."""
-
 H5_ERRORS: Final = (OSError, RuntimeError, KeyError, ValueError, TypeError, OverflowError, MemoryError)
 """What h5py raises on a damaged file."""
 
@@ -137,9 +134,9 @@ def attribute(node: Any, *names: str) -> Any:
 
 
 def readable(text: bytes | str) -> str:
-    """Return a text of a file without what is no UTF-8, nor any character that could steer a terminal."""
+    """Return a text of a file with other characters for what is no UTF-8 and for zeros, which HDF5 takes for its end."""
     raw = text.encode("utf-8", "surrogateescape") if isinstance(text, str) else text
-    return _CONTROL.sub("\N{REPLACEMENT CHARACTER}", raw.decode("utf-8", "replace"))
+    return raw.decode("utf-8", "replace").replace("\0", "\N{REPLACEMENT CHARACTER}")
 
 
 def positive(node: Any, *names: str) -> float | None:
@@ -310,8 +307,9 @@ class Lock:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._path.unlink(missing_ok=True)
-        self._handle.close()
+        # What cannot be removed, as on a disk that has become read-only, binds nobody once it is closed.
+        with self._handle, contextlib.suppress(OSError):
+            self._path.unlink(missing_ok=True)
 
 
 @contextlib.contextmanager

@@ -138,7 +138,7 @@ def plot_night(
     energy.fill_between(hours, low, high, color="#2F4858", linewidth=0.5, label="band energy")
     slow = (np.arange(len(course.on)) + 0.5) * course.epoch / 3600
     energy.plot(slow, 1e3 * course.on, color="#D55E00", linestyle=":", linewidth=1, label="threshold")
-    energy.set_yscale("log")
+    _plain_logarithm(energy)
     energy.set_ylabel("movement (mg)")
     # Above the axes, where nothing is drawn.
     energy.legend(loc="lower right", bbox_to_anchor=(1, 1), fontsize="small", frameon=False, ncols=2)
@@ -236,7 +236,7 @@ def plot_event(
     below.plot(seconds, 1e3 * trace.level, color="#0072B2", label="band energy")
     below.plot(seconds, 1e3 * trace.background, color="#777777", linestyle="--", label="background")
     below.plot(seconds, 1e3 * trace.on, color="#D55E00", linestyle=":", label="threshold")
-    below.set_yscale("log")
+    _plain_logarithm(below)
     below.set_ylabel("band energy (mg)")
     below.set_xlabel("time from the onset (s)")
     below.legend(loc="upper right", fontsize="small", frameon=False)
@@ -245,6 +245,15 @@ def plot_event(
     candidate = " (candidate)" if str(row["label"]) in JERKS else ""
     above.set_title(f"{row['label']}{candidate}, score {row['score']:.2f}", fontsize="medium")
     return np.array([above, below])
+
+
+def _plain_logarithm(ax: Axes) -> None:
+    """Make the upright axis logarithmic, with 1, 10 and 100 at its marks rather than powers."""
+    from matplotlib.ticker import FuncFormatter, NullFormatter
+
+    ax.set_yscale("log")
+    ax.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    ax.yaxis.set_minor_formatter(NullFormatter())
 
 
 def _row(event: np.void | int, events: Events | None) -> np.void:

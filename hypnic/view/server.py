@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
     from starlette.websockets import WebSocket
     from uvicorn import Server
+    from websockets.frames import Frame
 
     from hypnic.live import Session, Update
 
@@ -56,6 +57,9 @@ HEADER_BYTES: Final = 16 * 1024
 
 MESSAGE_BYTES: Final = 1024
 """Largest message of a page: a press takes 60 bytes."""
+
+MOST_PARTS: Final = 16
+"""Parts of a message; browsers send one as short as ours whole."""
 
 MOST_MESSAGES: Final = (20, 10.0)
 """Messages that a page may send, within so many seconds; nobody presses faster."""
@@ -483,8 +487,8 @@ def _make_server(app: ASGIApp) -> Server:
     """Return a server that is bounded in every way, and silent."""
     try:
         import uvicorn
-        import websockets  # noqa: F401  # uvicorn imports it only when the first page comes
         from uvicorn.protocols.http.h11_impl import H11Protocol
+        from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
     except ImportError as error:
         raise UsageError(f"the live page needs {error.name}: pip install 'hypnic[view]'") from None
 
@@ -496,18 +500,46 @@ def _make_server(app: ASGIApp) -> Server:
             if len(self.connections) > MOST_CONNECTIONS:
                 transport.abort()
             else:
-                self.loop.call_later(HEADER_PATIENCE, self._give_up)
+                self._waits_after: object = None
+                self.loop.call_later(HEADER_PATIENCE, self._give_up, None)
 
-        def _give_up(self) -> None:
+        def data_received(self, data: bytes) -> None:
+            super().data_received(data)
+            # Once a byte of another request has come, uvicorn waits for the rest of it for ever.
+            cycle = self.cycle
+            if cycle is not None and cycle.response_complete and cycle is not self._waits_after:
+                self._waits_after = cycle
+                self.loop.call_later(HEADER_PATIENCE, self._give_up, cycle)
+
+        def _give_up(self, last: object) -> None:
             # One that has become a WebSocket has another protocol by now.
-            if self.cycle is None and self.transport.get_protocol() is self:
+            if self.cycle is last and self.transport.get_protocol() is self:
                 self.transport.abort()
+
+    class BoundedSocket(WebSocketsSansIOProtocol):
+        """A WebSocket that keeps no more for a page than it may need."""
+
+        def handle_ping(self) -> None:
+            # Nobody waits for a page to take its answers: one that asks for ever and does not read is cut.
+            if self.transport.get_write_buffer_size() > SEND_BUFFER:
+                self.transport.abort()
+            if self.transport.is_closing():
+                self.conn.data_to_send()
+            else:
+                super().handle_ping()
+
+        def handle_cont(self, event: Frame) -> None:
+            # The size of a message is bounded, but parts can be empty.
+            if len(self.frames) >= MOST_PARTS:
+                self.transport.abort()
+            else:
+                super().handle_cont(event)
 
     return uvicorn.Server(
         uvicorn.Config(
             app,
             http=Bounded,
-            ws="websockets-sansio",
+            ws=BoundedSocket,
             ws_max_size=MESSAGE_BYTES,
             ws_ping_interval=PING,
             ws_ping_timeout=PING,

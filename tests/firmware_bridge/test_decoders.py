@@ -519,6 +519,18 @@ def test_moving_raw_counts_fall_back_to_the_usual_scale():
     assert "assumed" in decoder.warnings[-1]
 
 
+def test_a_stream_that_changes_its_kind_for_ever_fills_nothing():
+    decoder = make_decoder("delimited")
+    for _ in range(50):
+        for heading, line in ((b"ax,ay,az", b"0,0,1"), (b"t;ax;ay;az", b"1;0;0;1000")):
+            decoder.feed(heading + b"\n" + 40 * (line + b"\n"))
+    assert decoder.counters.samples == 4000
+    assert sorted(decoder.warnings) == [
+        f"unit inferred from the resting norm: {per_g} per g" for per_g in (1, 1000)
+    ]
+    assert decoder.pending == 0
+
+
 def test_beyond_200_g_is_refused():
     decoder = make_decoder("plotter")
     assert len(decoder.feed(b"AX:201.0 AY:0.0 AZ:0.0 g\n" * 3)) == 0

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from firmware_bridge.decoders import make_decoder
 from firmware_bridge.encoders import ENCODERS, encode, introduce
-from firmware_bridge.stream import Assembler, Opening, stream_warnings
+from firmware_bridge.stream import AHEAD_SECONDS, AHEAD_SHARE, Assembler, Opening, stream_warnings
 
 RATE = 100.0
 START = 1.7e9
@@ -227,6 +227,63 @@ def test_hole_after_a_slow_sensor_is_counted_at_its_own_rate():
     back = START + 4000 / rate + 100
     chunks = assembler.feed(encode(resting(6), "witmotion", RATE), back)
     assert chunks[0].missing == pytest.approx(100 * rate, abs=6)
+
+
+def liar(fmt, at, jump):
+    """Yield a stream whose counter and ticks jump by `jump` samples at sample `at`, without a moment's silence."""
+    for number in range(0, 2 * at, 5):
+        claimed = number + (jump if number >= at else 0)
+        yield encode(resting(5), fmt, RATE, claimed), START + (number + 4) / RATE + 1e-3
+
+
+@pytest.mark.parametrize("fmt", ["hypnic", "hypnic-csv", "xbus"])
+@pytest.mark.parametrize("jump", [3_000, 30_000, 60_000, 10**9])
+def test_no_loss_is_longer_than_the_time_that_has_gone_by(fmt, jump):
+    assembler, chunks = assemble(fmt, liar(fmt, 3000, jump))
+    check(chunks)
+    # The two frames or lines at the jump may be taken for damage.
+    assert sum(map(len, chunks)) >= 5998
+    assert assembler.missing <= 2
+    times = np.array([chunk.time for chunk in chunks])
+    indices = np.array([chunk.index for chunk in chunks])
+    assert np.abs(times - START - indices / RATE)[indices > 500].max() < 0.06
+
+
+@pytest.mark.parametrize("fmt", ["hypnic", "hypnic-csv", "xbus"])
+def test_a_board_that_lies_all_night_gains_seconds(fmt):
+    """Each reading claims that 900 samples were lost before it, which is believed once and not again and again."""
+    parts = (
+        (encode(resting(5), fmt, RATE, 905 * number), START + number * 5 / RATE + 1e-3)
+        for number in range(2000)
+    )
+    assembler, chunks = assemble(fmt, parts)
+    check(chunks)
+    assert sum(map(len, chunks)) >= 9990
+    assert assembler.missing <= (AHEAD_SECONDS + (1 + AHEAD_SHARE) * 100) * RATE
+
+
+def test_a_loss_that_time_allows_is_believed():
+    """A computer that slept a minute first reads what had piled up, then what follows the hole, all at once."""
+    parts = [*readings("hypnic", 0, 3000), *readings("hypnic", 9000, 9600)]
+    woken = parts[600][1] + 0.5
+    late = [
+        (data, max(arrival, woken)) if n >= 595 else (data, arrival)
+        for n, (data, arrival) in enumerate(parts)
+    ]
+    assembler, chunks = assemble("hypnic", late)
+    check(chunks)
+    assert assembler.segments == 1
+    assert assembler.missing == 6000
+
+
+@pytest.mark.parametrize(("jump", "believed"), [(10**6, True), (10**9, False)])
+def test_without_arrivals_a_day_is_the_most(jump, believed):
+    header = b"# hypnic-csv v1 lsb_per_g=4096 rate_hz=100 tick_hz=0\n"
+    lines = [b"%d,0,0,0,4096\n" % (number + jump * (number >= 1000)) for number in range(2000)]
+    assembler = Assembler(make_decoder("delimited"), RATE)
+    chunks = check(assembler.feed(header + b"".join(lines), np.nan) + assembler.finish())
+    assert sum(map(len, chunks)) == 2000
+    assert assembler.missing == (jump if believed else 0)
 
 
 @pytest.mark.parametrize("fmt", ENCODERS)
