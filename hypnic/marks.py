@@ -48,6 +48,9 @@ _FAULT: Final = "fault:"
 _SPANS: Final = ("state:", _FAULT)
 _UNLABELLED: Final = "hypnic_jerk"
 _EMPTY: Final = ("", "n/a", "na", "nan")
+_CONTROL: Final = re.compile(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
+"""What could steer a terminal, and halves of characters, which no file can be written with."""
+
 _HDF5_SIGNATURE: Final = b"\x89HDF\r\n\x1a\n"
 
 
@@ -286,7 +289,7 @@ def _marks(numbered: Iterable[Row]) -> Marks:
 def _words(value: Any) -> str:
     if isinstance(value, bytes):
         value = value.decode("utf-8", "replace")
-    return "" if value is None else str(value).strip()
+    return "" if value is None else _CONTROL.sub("\N{REPLACEMENT CHARACTER}", str(value).strip())
 
 
 def _source(row: Row) -> str:

@@ -145,7 +145,12 @@ def test_a_chunk_that_is_not_what_it_must_be_is_never_guessed(tmp_path, content)
         file["data"].id.write_direct_chunk((100, 0), content, 0)
     with h5py.File(tmp_path / "n.h5") as file:
         packed = PackedRows.of(file["data"])
-        assert packed.read(100, 200) is None
+        if content in (BAD["long"], BAD["bomb"]):
+            # HDF5 would inflate all of it.
+            with pytest.raises(OSError, match="more than it should hold"):
+                packed.read(100, 200)
+        else:
+            assert packed.read(100, 200) is None
         np.testing.assert_array_equal(packed.read(200, 300), data[200:])
 
 

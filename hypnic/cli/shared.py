@@ -47,6 +47,9 @@ __all__ = [
 Site = Literal["wrist", "mattress"]
 Units = Literal["g", "mg", "m/s2"]
 
+_LONGEST_LINE = 600
+"""Characters of an error that are shown; what a file says of itself can be of any length."""
+
 _LONG = 5_000_000
 """Samples from which a progress bar is worth its room."""
 
@@ -197,7 +200,9 @@ def complain(error: BaseException, path: Path | None = None) -> None:
     if isinstance(error, OSError) and error.strerror:
         text = f"{error.filename}: {error.strerror}" if error.filename else error.strerror
     place = f"{path}: " if path is not None else ""
-    print(plain(f"hypnic: {place}{' '.join(text.split())}"), file=sys.stderr)
+    line = plain(" ".join(f"{place}{text}".split()))
+    shown = line if len(line) <= _LONGEST_LINE else f"{line[:_LONGEST_LINE]} ..."
+    print(f"hypnic: {shown}", file=sys.stderr)
 
 
 def summary(found: Events) -> str:

@@ -30,6 +30,9 @@ RANGE: Final = 2.0
 LARGEST_COUNT: Final = 128
 """Size of a count beyond which a line is damaged: the sensor has 8 bits."""
 
+EARLIEST, LATEST = 1e9, 1e11
+"""POSIX seconds between which a session starts: 2001, before there was an E4, and the year 5138."""
+
 NAME: Final = "ACC.csv"
 """The file of acceleration in a session."""
 
@@ -46,7 +49,7 @@ def _facts(head: bytes) -> tuple[float, float] | None:
             return None
         values.append(fields[0])
     start, rate = values if len(values) == 2 else (0.0, 0.0)
-    return (start, rate) if start > 1e9 and 0 < rate <= 1000 else None
+    return (start, rate) if EARLIEST < start < LATEST and 0 < rate <= 1000 else None
 
 
 def matches(path: Path, head: bytes) -> bool:

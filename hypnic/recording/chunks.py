@@ -49,11 +49,13 @@ class PackedRows:
     `of` makes one.
     """
 
-    def __init__(self, data: h5py.Dataset, shuffled: bool) -> None:
+    def __init__(self, data: h5py.Dataset, filters: list[int]) -> None:
         self._data = data
         self._length: int = data.chunks[0]
         self._size = self._length * data.chunks[1] * data.dtype.itemsize
-        self._shuffled = shuffled
+        # Bytes of one are not shuffled, whatever the filters say.
+        self._shuffled = _SHUFFLE in filters and data.dtype.itemsize > 1
+        self._stored_plain = 1 << filters.index(_DEFLATE)
         self._kept: tuple[int, NDArray[Any]] | None = None
 
     @classmethod
@@ -77,8 +79,7 @@ class PackedRows:
         # The filter has a size of its own by which it shuffles.
         if shuffled and tuple(filters[0][2]) != (data.dtype.itemsize,):
             return None
-        # Bytes of one are not shuffled, whatever the filters say.
-        return cls(data, shuffled and data.dtype.itemsize > 1)
+        return cls(data, codes)
 
     def read(self, begin: int, end: int) -> NDArray[Any] | None:
         """Return the rows `begin` to `end` as they are stored, or None where HDF5 is to read them itself.
@@ -86,7 +87,8 @@ class PackedRows:
         Raises
         ------
         OSError, RuntimeError, ValueError
-            As h5py does, where a chunk cannot be found.
+            As h5py does, where a chunk cannot be found; OSError also where one holds more than it should: HDF5 would
+            unpack all of that, however much it is.
         """
         parts = []
         for start in range(begin - begin % self._length, end, self._length):
@@ -103,6 +105,9 @@ class PackedRows:
             return kept[1]
         skipped, stored = self._data.id.read_direct_chunk((start, 0))
         if skipped:
+            # HDF5 leaves out deflating where it would not shrink, and nothing else.
+            if not skipped & self._stored_plain:
+                raise OSError("(a chunk was packed in a way that HDF5 never does)")
             return None
         plain = self._inflated(stored)
         if plain is None:
@@ -114,12 +119,20 @@ class PackedRows:
         return rows
 
     def _inflated(self, stored: bytes) -> bytes | None:
-        """Return the bytes of a chunk, None unless they are exactly as many as it must have: no bomb goes off."""
+        """Return the bytes of a chunk, None where they are too few or cannot be inflated.
+
+        Raises
+        ------
+        OSError
+            If they are too many.
+        """
         stream = decompressobj()
         try:
             plain: bytes = stream.decompress(stored, self._size + 1)
         except Exception:  # whatever the library calls its error, HDF5 will say what is wrong
             return None
+        if len(plain) > self._size:
+            raise OSError("(a chunk inflates to more than it should hold)")
         return plain if stream.eof and len(plain) == self._size else None
 
 

@@ -17,6 +17,14 @@ import numpy as np
 from hypnic.errors import DataError
 from hypnic.events import EVENT_DTYPE
 from hypnic.readers.base import ANNOTATION_DTYPE, CLOCK_DTYPE, GAP_DTYPE
+from hypnic.recording.check import (
+    LARGEST_TABLE,
+    check_attribute,
+    check_chunks,
+    check_heaps,
+    check_inside,
+    in_memory,
+)
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -27,8 +35,8 @@ if TYPE_CHECKING:
 FORMAT_VERSION: Final = "1"
 """Version of the layout that is written, and the only one that is read."""
 
-LARGEST_TABLE: Final = 50_000_000
-"""Rows beyond which a table is taken for damage."""
+MOST_LEVELS: Final = 64
+"""Groups within groups above a data set that are asked for its attributes."""
 
 H5_ERRORS: Final = (OSError, RuntimeError, KeyError, ValueError, TypeError, OverflowError, MemoryError)
 """What h5py raises on a damaged file."""
@@ -64,12 +72,13 @@ def open_file(path: Path) -> h5py.File:
     Raises
     ------
     DataError
-        If there is none, or it is not HDF5 or cut short.
+        If there is none, or it is not HDF5 or cut short, or HDF5 would read in it for ever.
     """
     import h5py
 
     if not path.is_file():
         raise DataError(f"{path}: there is no such file")
+    check_heaps(path)
     # Unlocked: a reader must never keep a recorder from its file, and a shared disk may know no locks. But
     # HDF5 wants all openings within a process to agree, and the caller may have the file open already.
     reason = ""
@@ -103,18 +112,31 @@ def find_node(file: h5py.File, name: str) -> Any:
 
 
 def attribute(node: Any, *names: str) -> Any:
-    """Return the first of the attributes `names` that `node` or a group above it has, or None."""
-    while True:
+    """Return the first of the attributes `names` that `node` or a group above it has, or None.
+
+    Raises
+    ------
+    DataError
+        If it is larger than any that a recording has.
+    """
+    for _ in range(MOST_LEVELS):
         for name in names:
             if name in node.attrs:
+                check_attribute(node, name)
                 value = node.attrs[name]
-                value = (
-                    value.item() if isinstance(value, np.ndarray | np.generic) and value.size == 1 else value
-                )
-                return value.decode(errors="replace") if isinstance(value, bytes) else value
+                if isinstance(value, np.ndarray | np.generic) and value.size == 1:
+                    value = value.item()
+                return readable(value) if isinstance(value, bytes | str) else value
         if node.name == "/" or node.name is None:
             return None
         node = node.parent
+    return None
+
+
+def readable(text: bytes | str) -> str:
+    """Return a text of a file with other characters for what is no UTF-8 and for zeros, which HDF5 takes for its end."""
+    raw = text.encode("utf-8", "surrogateescape") if isinstance(text, str) else text
+    return raw.decode("utf-8", "replace").replace("\0", "\N{REPLACEMENT CHARACTER}")
 
 
 def positive(node: Any, *names: str) -> float | None:
@@ -154,24 +176,28 @@ def read_table(file: h5py.File, name: str) -> NDArray[np.void] | None:
         node = find_node(file, name)
         if node is None:
             return None
+        if isinstance(node, h5py.Dataset):
+            check_inside(node)
         if not isinstance(node, h5py.Dataset) or node.ndim != 1 or node.dtype.names is None:
             raise DataError(f"{path}: /{name} is not a table")
         there = {*node.dtype.names, "reason"}
         lacking = [column for column in dtype.names or () if column not in there]
         if lacking:
             raise DataError(f"{path}: /{name} lacks {', '.join(lacking)}")
-        if node.is_virtual or node.external or node.shape[0] > LARGEST_TABLE:
-            raise DataError(f"{path}: /{name} is kept elsewhere or impossibly long")
+        rows = node.shape[0]
+        if max(in_memory(file, node.id.get_type(), rows), rows * dtype.itemsize) > LARGEST_TABLE:
+            raise DataError(f"{path}: /{name} is impossibly large ({rows} rows)")
+        check_chunks(node)
         raw = _settled(node) if attribute(file, "unfinished") else node[:]
-        rows = np.zeros(len(raw), dtype)
+        table = np.zeros(len(raw), dtype)
         for column in dtype.names or ():
             if column in (raw.dtype.names or ()):
-                rows[column] = _decoded(raw[column]) if dtype[column].kind == "U" else raw[column]
+                table[column] = _decoded(raw[column]) if dtype[column].kind == "U" else raw[column]
     except H5_ERRORS as error:
         if isinstance(error, DataError):
             raise
         raise DataError(f"{path}: /{name} cannot be read: {why(error)}") from None
-    return rows
+    return table
 
 
 def _settled(node: h5py.Dataset) -> NDArray[np.void]:
@@ -191,10 +217,17 @@ def _settled(node: h5py.Dataset) -> NDArray[np.void]:
 
 def _decoded(column: NDArray[Any]) -> NDArray[Any]:
     if column.dtype.kind == "S":
-        return np.char.decode(column, "utf-8", "replace")
-    return np.array(
-        [v.decode(errors="replace") if isinstance(v, bytes) else str(v) for v in column], dtype=np.str_
-    )
+        texts = np.char.decode(column, "utf-8", "replace")
+    else:
+        texts = np.array(
+            [v.decode(errors="replace") if isinstance(v, bytes) else str(v) for v in column], dtype=np.str_
+        )
+    if not texts.size or not texts.dtype.itemsize:
+        return texts
+    letters = np.ascontiguousarray(texts).view(np.uint32)
+    # The zeros at the end are numpy's own.
+    letters[((letters > 0) & (letters < 32)) | ((letters > 126) & (letters < 160))] = 0xFFFD
+    return letters.view(texts.dtype)
 
 
 def read_meta(node: h5py.Dataset) -> dict[str, Any]:

@@ -17,6 +17,7 @@ from hypnic.chunk import check_rate, check_site
 from hypnic.errors import DataError, UsageError
 from hypnic.events import Events
 from hypnic.readers.base import UNITS, BaseRecording, Damage, check_unit, infer_unit, parse_start
+from hypnic.recording.check import check_chunks, check_inside
 from hypnic.recording.chunks import PackedRows, ahead
 from hypnic.recording.layout import (
     FORMAT_VERSION,
@@ -32,6 +33,7 @@ from hypnic.recording.layout import (
     positive,
     read_meta,
     read_table,
+    readable,
     replacing,
     why,
     write_meta,
@@ -41,11 +43,11 @@ if TYPE_CHECKING:
     import h5py
     from numpy.typing import NDArray
 
-LARGEST_CHUNK: Final = 1 << 29
-"""Bytes of an HDF5 chunk beyond which a file is refused: one chunk at a time must fit in memory."""
-
 LEAST_AHEAD: Final = 4096
 """Samples of a piece from which pieces are read ahead."""
+
+LATEST: Final = 253402300800.0
+"""POSIX seconds at which the year 10000 begins, which no clock has reached."""
 
 RATE_NAMES: Final = ("sampling_rate", "sample_rate", "sampling_frequency", "rate", "fs", "sfreq")
 UNIT_NAMES: Final = ("units", "unit")
@@ -75,6 +77,9 @@ def _find(file: h5py.File, name: str | None) -> h5py.Dataset:
 
     def visit(name: str, node: Any) -> None:
         if isinstance(node, h5py.Dataset):
+            if node.is_virtual or node.external:
+                seen.append(f"{name} (in other files)")
+                return
             seen.append(f"{name} {node.shape}")
             if node.ndim == 2 and node.shape[1] == 3 and node.dtype.kind in "iuf":
                 found[name] = node
@@ -93,29 +98,13 @@ def _find(file: h5py.File, name: str | None) -> h5py.Dataset:
 
 def _check_storage(data: h5py.Dataset) -> None:
     """Refuse what is not (n, 3) numbers inside this very file, in pieces that fit in memory."""
-    import h5py
-
     path, name = data.file.filename, data.name
+    check_inside(data)
     if data.ndim != 2 or data.shape[1] != 3 or data.dtype.kind not in "iuf":
         raise DataError(
             f"{path}: {name} is {data.dtype} of shape {data.shape}: expected numbers of shape (n, 3)"
         )
-    if data.is_virtual or data.external:
-        raise DataError(
-            f"{path}: {name} keeps its samples in other files, which are not opened: copy them into one"
-        )
-    plan = data.id.get_create_plist()
-    if plan.get_nfilters() and math.prod(data.chunks) * data.dtype.itemsize > LARGEST_CHUNK:
-        raise DataError(
-            f"{path}: {name} is compressed in chunks of {data.chunks}, too large to read: repack the file"
-        )
-    for at in range(plan.get_nfilters()):
-        code, _, _, label = plan.get_filter(at)
-        if not h5py.h5z.filter_avail(code):
-            shown = label.decode(errors="replace") or code
-            raise DataError(
-                f"{path}: {name} is compressed with {shown}, which needs an HDF5 plug-in (try hdf5plugin)"
-            )
+    check_chunks(data, PackedRows.of(data) is not None)
 
 
 def _with_cache(data: h5py.Dataset) -> h5py.Dataset:
@@ -298,7 +287,12 @@ class Recording(BaseRecording):
         self.created_by = str(attribute(self._file, "created_by") or "")
         self.unfinished = bool(attribute(self._file, "unfinished"))
         known = {"format", "format_version", "created_by", "unfinished"}
-        self.attrs = {name: attribute(self._file, name) for name in self._file.attrs if name not in known}
+        self.attrs: dict[str, Any] = {}
+        for name in self._file.attrs:
+            try:
+                self.attrs |= {} if name in known else {readable(name): attribute(self._file, name)}
+            except H5_ERRORS as error:
+                self.notes.append(f"its attribute {readable(name)[:80]!r} is left out: {why(error)}")
 
     def _infer_units(self) -> None:
         unit = infer_unit(self.read(0.0, min(self.duration, 600.0)), self.rate)
@@ -369,6 +363,8 @@ class Recording(BaseRecording):
     def effective_rate(self) -> float:
         """Samples per second of the wall clock, by least squares over /clock; `rate` where there is none."""
         clock = self.clock
+        # What is no time at all is damage, and would take the others along.
+        clock = clock[(np.abs(clock["utc"]) < LATEST) & (np.abs(clock["sample"]) <= self.n_total)]
         seconds = clock["utc"] - clock["utc"][:1].sum()
         if len(clock) < 2 or not np.ptp(seconds) > 0:
             return self.rate
@@ -428,11 +424,16 @@ class Recording(BaseRecording):
             raise DataError(f"{self.path}: the file is read-only: write the events to a file of their own")
         with Lock(path), replacing(path) as partial:
             shutil.copyfile(path, partial)
-            with h5py.File(partial, "r+", libver=LIBVER, locking=False) as file:
-                if "events" in file:
-                    del file["events"]
-                create_table(file, "events", file_rows(events.array), compress=True)
-                write_meta(file["events"], events.meta)
+            try:
+                with h5py.File(partial, "r+", libver=LIBVER, locking=False) as file:
+                    if "events" in file:
+                        del file["events"]
+                    create_table(file, "events", file_rows(events.array), compress=True)
+                    write_meta(file["events"], events.meta)
+            except (KeyError, RuntimeError, ValueError) as error:
+                raise DataError(
+                    f"{self.path}: too damaged to take events: {why(error)}: write them to a file of their own"
+                ) from None
         dataset = self._data.name
         self._file.close()
         self._file = open_file(self.path)

@@ -444,7 +444,11 @@ def _context(
         "clock": clock,
         "heading": clock.heading(),
         "site": recording.site,
-        "said": [str(attributes[name]) for name in ("subject", "notes") if attributes.get(name)],
+        "said": [
+            str(said)
+            for name in ("subject", "notes")
+            if isinstance(said := attributes.get(name), str | int | float) and said
+        ],
         "duration": recording.duration,
         "counts": counts,
         "jerk_count": len(jerks),
