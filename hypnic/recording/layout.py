@@ -134,7 +134,7 @@ def attribute(node: Any, *names: str) -> Any:
 
 
 def readable(text: bytes | str) -> str:
-    """Return a text of a file with other characters for what is no UTF-8 and for zeros, which HDF5 takes for its end."""
+    """Return a text of a file with other characters for what is no UTF-8 and for zeros, where HDF5 ends one."""
     raw = text.encode("utf-8", "surrogateescape") if isinstance(text, str) else text
     return raw.decode("utf-8", "replace").replace("\0", "\N{REPLACEMENT CHARACTER}")
 
