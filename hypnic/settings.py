@@ -24,6 +24,13 @@ from hypnic.errors import UsageError
 __all__ = ["PRESETS", "Settings"]
 
 
+def _in_full(source: str) -> str:
+    """Return a source with the mark "S" of this module in words."""
+    if source == "S":
+        return "chosen on simulated nights"
+    return source.replace("(S)", "(on simulated nights)")
+
+
 def _setting(
     default: Any, unit: str, meaning: str, source: str, low: float = 0.0, high: float = math.inf
 ) -> Any:
@@ -285,9 +292,13 @@ class Settings:
     @classmethod
     def describe(cls) -> list[dict[str, Any]]:
         """Return name, default, unit, meaning, source and limits of every setting."""
-        return [
+        told = [
             {"name": item.name, "default": item.default, **item.metadata} for item in dataclasses.fields(cls)
         ]
+        for setting in told:
+            if "source" in setting:
+                setting["source"] = _in_full(setting["source"])
+        return told
 
 
 PRESETS: Final[dict[str, dict[str, float]]] = {

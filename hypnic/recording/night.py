@@ -242,7 +242,10 @@ class Recording(BaseRecording):
         self._data = _with_cache(data)
         self._packed = PackedRows.of(self._data)
         notes: list[str] = []
-        rate = rate or positive(self._data, *RATE_NAMES)
+        own = positive(self._data, *RATE_NAMES)
+        if rate is not None and own is not None and not math.isclose(rate, own, rel_tol=1e-9):
+            notes.append(f"the rate is {rate:g} Hz, as given; the file itself says {own:g} Hz")
+        rate = rate or own
         if rate is None:
             raise DataError(f"{path}: it does not say its sampling rate: give it with rate= (--rate)")
         scale = scale or positive(self._data, "scale")
