@@ -41,6 +41,9 @@ LARGEST_ATTRIBUTE: Final = 1 << 24
 HEAP_MARK: Final = b"GCOL"
 """First bytes of a collection of the global heap (HDF5 File Format Specification, III.E)."""
 
+MOST_ENTRIES: Final = 1_000_000
+"""Entries of heaps in a file: walking over them takes a second or two. A night has ten or twenty."""
+
 PIECE: Final = 1 << 20
 """Bytes of a file looked at in one go."""
 
@@ -77,12 +80,12 @@ def check_heaps(path: Path) -> int:
     """
     longest = 0
     with path.open("rb") as handle:
-        width, at = _size_of_lengths(handle), 0
+        walk, at = _Walk(path, handle), 0
         while True:
             handle.seek(at)
             piece = handle.read(PIECE + len(HEAP_MARK) - 1)
             for place in _places(piece):
-                longest = max(longest, _walk(path, handle, at + place, width))
+                longest = max(longest, walk.over(at + place))
             if len(piece) < PIECE:
                 return longest
             at += PIECE
@@ -104,37 +107,53 @@ def _size_of_lengths(handle: Any) -> int:
         handle.seek(at)
         head = handle.read(16)
         if head.startswith(b"\x89HDF\r\n\x1a\n") and len(head) == 16:
-            return int(head[14 if head[8] < 2 else 10])
+            width = int(head[14 if head[8] < 2 else 10])
+            # HDF5 reads no others.
+            return width if width in (2, 4, 8, 16, 32) else 8
         if len(head) < 16:
             break
     return 8
 
 
-def _walk(path: Path, handle: Any, begin: int, width: int) -> int:
-    """Walk over the entries of what may be a collection; return the length of the longest."""
-    if width not in (2, 4, 8, 16, 32):
-        return 0
-    handle.seek(begin)
-    head = handle.read(8 + width)
-    if len(head) < 8 + width or head[4] != 1:
-        return 0
-    size, entry = int.from_bytes(head[8:], "little"), _padded(8 + width)
-    at, longest = _padded(8 + width), 0
-    while at + entry <= size:
-        handle.seek(begin + at)
-        words = handle.read(8 + width)
-        if len(words) < 8 + width:
-            break
-        length = int.from_bytes(words[8:], "little")
-        # As HDF5 counts, in 64 bits that run over: number 0 is free space, whose length includes these words.
-        step = (entry + _padded(length) if int.from_bytes(words[:2], "little") else length) % (1 << 64)
-        if not step:
-            raise DataError(
-                f"{path}: damaged: a heap in it has an entry without a length at byte {begin + at}"
-            )
-        longest = max(longest, min(length, size - at))
-        at += step
-    return longest
+class _Walk:
+    """A walk over collections of one file."""
+
+    def __init__(self, path: Path, handle: Any) -> None:
+        self._path, self._handle = path, handle
+        self._width = _size_of_lengths(handle)
+        self._end = path.stat().st_size
+        self._entries = 0
+
+    def over(self, begin: int) -> int:
+        """Walk over the entries of what may be a collection; return the length of the longest."""
+        head = self._words(begin)
+        if len(head) < 8 + self._width or head[4] != 1:
+            return 0
+        entry = _padded(8 + self._width)
+        size, at, longest = min(int.from_bytes(head[8:], "little"), self._end - begin), entry, 0
+        while at + entry <= size:
+            words = self._words(begin + at)
+            length = int.from_bytes(words[8:], "little")
+            # As HDF5 counts, in 64 bits that run over: number 0 is free space, whose length includes these words.
+            step = (entry + _padded(length) if int.from_bytes(words[:2], "little") else length) % (1 << 64)
+            if not step:
+                raise DataError(
+                    f"{self._path}: damaged: a heap in it has an entry without a length at byte {begin + at}"
+                )
+            self._entries += 1
+            if self._entries > MOST_ENTRIES:
+                # Some thousand at most; millions are a trap, one collection in the next.
+                raise DataError(
+                    f"{self._path}: no recording: over {MOST_ENTRIES} texts and lists in its heap"
+                )
+            longest = max(longest, min(length, size - at))
+            at += step
+        return longest
+
+    def _words(self, at: int) -> bytes:
+        self._handle.seek(at)
+        words: bytes = self._handle.read(8 + self._width)
+        return words
 
 
 def _padded(length: int) -> int:

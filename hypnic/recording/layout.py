@@ -36,7 +36,7 @@ FORMAT_VERSION: Final = "1"
 """Version of the layout that is written, and the only one that is read."""
 
 MOST_LEVELS: Final = 64
-"""Groups within groups above a data set that are asked for its attributes."""
+"""Groups within groups beyond which nothing is looked for: HDF5 takes ever longer for each."""
 
 H5_ERRORS: Final = (OSError, RuntimeError, KeyError, ValueError, TypeError, OverflowError, MemoryError)
 """What h5py raises on a damaged file."""
@@ -134,7 +134,7 @@ def attribute(node: Any, *names: str) -> Any:
 
 
 def readable(text: bytes | str) -> str:
-    """Return a text of a file with other characters for what is no UTF-8 and for zeros, where HDF5 ends one."""
+    """Return a text of a file with other characters for what is no UTF-8, and for zeros: HDF5 ends there."""
     raw = text.encode("utf-8", "surrogateescape") if isinstance(text, str) else text
     return raw.decode("utf-8", "replace").replace("\0", "\N{REPLACEMENT CHARACTER}")
 

@@ -23,6 +23,7 @@ from hypnic.recording.layout import (
     FORMAT_VERSION,
     H5_ERRORS,
     LIBVER,
+    MOST_LEVELS,
     WITHDRAWN,
     Lock,
     attribute,
@@ -76,6 +77,10 @@ def _find(file: h5py.File, name: str | None) -> h5py.Dataset:
     seen: list[str] = []
 
     def visit(name: str, node: Any) -> None:
+        if name.count("/") > MOST_LEVELS:
+            raise DataError(
+                f"{path}: over {MOST_LEVELS} groups within groups: choose a data set with dataset="
+            )
         if isinstance(node, h5py.Dataset):
             if node.is_virtual or node.external:
                 seen.append(f"{name} (in other files)")
@@ -368,10 +373,12 @@ class Recording(BaseRecording):
         clock = self.clock
         # What is no time at all is damage, and would take the others along.
         clock = clock[(np.abs(clock["utc"]) < LATEST) & (np.abs(clock["sample"]) <= self.n_total)]
-        seconds = clock["utc"] - clock["utc"][:1].sum()
-        if len(clock) < 2 or not np.ptp(seconds) > 0:
+        seconds = clock["utc"] - clock["utc"].mean() if len(clock) else clock["utc"]
+        spread = float(np.square(seconds).sum())
+        if not spread > 0:
             return self.rate
-        return float(np.polyfit(seconds, clock["sample"] - clock["sample"][0], 1)[0])
+        rate = float((seconds * (clock["sample"] - clock["sample"][0])).sum()) / spread
+        return rate if 0 < rate < math.inf else self.rate
 
     @property
     def clock(self) -> NDArray[np.void]:
