@@ -54,13 +54,18 @@ def alone(study: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def damaged(tmp_path: Path) -> Path:
-    """A file on which the HDF5 library hangs for good."""
-    content = bytearray((DATA / "wrist_onset.h5").read_bytes())
-    content[2208] ^= 0xFF
+def endless(tmp_path: Path) -> Path:
+    """A night of three months, of which no process that has some seconds comes to the end."""
     path = tmp_path / "study" / "hangs.h5"
     path.parent.mkdir()
-    path.write_bytes(content)
+    plan = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
+    plan.set_alloc_time(h5py.h5d.ALLOC_TIME_EARLY)
+    # Not even zeros are written: the file is one hole.
+    plan.set_fill_time(h5py.h5d.FILL_TIME_NEVER)
+    with h5py.File(path, "w") as file:
+        space = h5py.h5s.create_simple((800_000_000, 3))
+        data = h5py.Dataset(h5py.h5d.create(file.id, b"samples", h5py.h5t.STD_I16LE, space, plan))
+        data.attrs["rate"], data.attrs["scale"] = 100.0, 0.001
     return path
 
 
@@ -227,15 +232,15 @@ def test_bad_nights_stop_nothing(study: Path, tmp_path: Path) -> None:
     assert (again.done, again.skipped, len(again.failed)) == (0, 0, 1)
 
 
-def test_a_night_that_hangs_is_ended(study: Path, damaged: Path, tmp_path: Path) -> None:
-    nights = [damaged, *find_nights([study / "a"])]
+def test_a_night_that_hangs_is_ended(study: Path, endless: Path, tmp_path: Path) -> None:
+    nights = [endless, *find_nights([study / "a"])]
     result = detect_nights(nights, tmp_path / "out", jobs=2, timeout=4.0)
     assert result.done == 3
     ((name, (status, reason)),) = result.failed.items()
     assert name.endswith("hangs")
     assert status == "timeout"
     assert "4 s" in reason
-    path = str(damaged)
+    path = str(endless)
     with Manifest(tmp_path / "out") as manifest:
         assert not manifest.is_due(Task(path, timeout=4.0))
         assert manifest.is_due(Task(path, timeout=5.0))
@@ -258,12 +263,12 @@ def test_killed_processes_lose_nothing(study: Path, alone: Path, tmp_path: Path)
     assert same(tmp_path, alone)
 
 
-def test_a_night_that_kills_its_process_fails_alone(damaged: Path, study: Path, tmp_path: Path) -> None:
+def test_a_night_that_kills_its_process_fails_alone(endless: Path, study: Path, tmp_path: Path) -> None:
     """As the system does where memory runs out: each process that takes this night is killed."""
     psutil = pytest.importorskip("psutil", reason="to see which process is at work")
     deaths: set[int] = set()
     result: list[Result] = []
-    out, nights = tmp_path / "out", [damaged, study / "a" / "night1.h5"]
+    out, nights = tmp_path / "out", [endless, study / "a" / "night1.h5"]
     thread = Thread(target=lambda: result.append(detect_nights(nights, out, timeout=60)))
     thread.start()
     while thread.is_alive():
@@ -280,7 +285,7 @@ def test_a_night_that_kills_its_process_fails_alone(damaged: Path, study: Path, 
     assert status == "killed"
     assert "SIGKILL" in reason
     with Manifest(out) as manifest:
-        assert manifest.is_due(Task(str(damaged), timeout=60))
+        assert manifest.is_due(Task(str(endless), timeout=60))
 
 
 # Running it again
@@ -327,11 +332,11 @@ def test_one_writer_at_a_time_and_only_into_its_own(tmp_path: Path) -> None:
         Manifest(tmp_path)
 
 
-def test_interrupted_and_gone_on_with(study: Path, damaged: Path, alone: Path, tmp_path: Path) -> None:
+def test_interrupted_and_gone_on_with(study: Path, endless: Path, alone: Path, tmp_path: Path) -> None:
     """Ctrl-C while the last night hangs: what was done stays, and is not done again."""
     psutil = pytest.importorskip("psutil", reason="to look for processes left behind")
     out = tmp_path / "out"
-    nights = [*find_nights([study]), damaged]
+    nights = [*find_nights([study]), endless]
     command = [sys.executable, "-m", "hypnic", "detect", *map(str, nights), "-o", str(out), "--jobs", "1"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
@@ -350,11 +355,11 @@ def test_interrupted_and_gone_on_with(study: Path, damaged: Path, alone: Path, t
 
 
 def test_killed_outright_leaves_a_sound_manifest_and_no_process(
-    study: Path, damaged: Path, tmp_path: Path
+    study: Path, endless: Path, tmp_path: Path
 ) -> None:
     psutil = pytest.importorskip("psutil", reason="to look for processes left behind")
     out = tmp_path / "out"
-    nights = [*find_nights([study / "a"]), damaged]
+    nights = [*find_nights([study / "a"]), endless]
     command = [sys.executable, "-m", "hypnic", "detect", *map(str, nights), "-o", str(out), "--jobs", "1"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
