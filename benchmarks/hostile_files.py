@@ -310,7 +310,7 @@ def commands(format: str, path: Path, number: int, sound: Path) -> dict[str, lis
     if format == "settings":
         return {"detect --settings": ["detect", str(sound), "--settings", file]}
     if format == "diary":
-        return {"study": ["study", str(sound.parent), "--diary", file]}
+        return {"study": ["study", str(sound.parent.with_name("study")), "--diary", file]}
     if format.startswith("events"):
         return {
             "score": ["score", file, str(sound)],
@@ -496,7 +496,11 @@ class Server:
         self._connection.recv()
 
     def do(self, format: str, number: int) -> list[Outcome]:
-        """Return what became of each command; the process is replaced where it does not come back."""
+        """Return what became of each command; what hangs is tried once more, for the machine may have been halted."""
+        done = self._once(format, number)
+        return self._once(format, number) if done[-1].outcome == "hang" else done
+
+    def _once(self, format: str, number: int) -> list[Outcome]:
         done: list[Outcome] = []
         under_way = Outcome("making the case", "", "", 0.0)
         limit = time.monotonic() + TIME_LIMIT_S
@@ -642,8 +646,9 @@ def prepare(folder: Path) -> None:
     import h5py
     import hostile
 
-    for name in ("sound", "secrets"):
+    for name in ("sound", "secrets", "study"):
         (folder / name).mkdir()
+    hostile.night(folder / "study" / "night3.h5")
     for name, write in hostile.sound_nights().items():
         write(folder / "sound" / f"{name}.h5")
     secret = hostile.night(folder / "secrets" / "secret.h5", compress=False)

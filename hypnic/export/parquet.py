@@ -77,7 +77,7 @@ def read_events(path: str | os.PathLike[str]) -> Events:
         for column in COLUMNS:
             rows[column.name] = _values(table[column.name], column.dtype)
         meta = json.loads((table.schema.metadata or {}).get(KEY, b"{}"))
-    except (arrow.ArrowException, ValueError, TypeError) as error:
+    except (arrow.ArrowException, ValueError, TypeError, RecursionError) as error:
         if isinstance(error, DataError):
             raise
         raise DataError(f"{os.fspath(path)}: cannot be read as events in Parquet: {error}") from None

@@ -236,7 +236,7 @@ def read_meta(node: h5py.Dataset) -> dict[str, Any]:
     for name in node.attrs:
         value = attribute(node, name)
         if isinstance(value, str) and value[:1] in ("{", "["):
-            with contextlib.suppress(ValueError):
+            with contextlib.suppress(ValueError, RecursionError):
                 value = json.loads(value)
         meta[name] = value
     return meta

@@ -187,7 +187,7 @@ def _of_table(file: Path) -> Night:
     jerks = int((marks.label == LABEL).sum())
     try:
         meta = dict(json.loads(file.read_text(encoding="utf-8-sig"))["meta"]) if ending == ".json" else {}
-    except (ValueError, TypeError, KeyError):
+    except (ValueError, TypeError, KeyError, RecursionError):
         # Somebody else's table: the events are there, and how they were made is not.
         meta = {}
     return _night(file, Events(meta=meta), evening_of(None, file.name), jerks=jerks)
