@@ -292,7 +292,8 @@ def asleep(seconds: float, folder: Path) -> Outcome:
                     waking = True
                     reader.send_signal(signal.SIGCONT)
                 elif waking and ran > stopped + seconds + 20:
-                    reader.send_signal(signal.SIGINT)
+                    # Not SIGINT, which a shell makes its background jobs ignore.
+                    reader.send_signal(signal.SIGTERM)
                     break
             said = reader.communicate(timeout=60)[0]
         with Recording(path) as night:

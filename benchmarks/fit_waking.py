@@ -33,8 +33,10 @@ ASKED = 1.0
 frequent hypnic ones; how frequent they are is the simulation's assumption and must not be learnt. On held-out nights
 the mean of both kinds is then no worse at the wrist and better on a mattress."""
 
-PAST, HYPNIC, RIGHT, MOVEMENT = 0, 1, 2, slice(3, 6)
-"""Columns of a jerk: past every window; hypnic in truth; called so without these weights; the sums of movement (s)."""
+PAST, HYPNIC, RIGHT, MOVEMENT, REST = 0, 1, 2, slice(3, 6), slice(3, 12)
+"""Columns of a jerk: past every window; hypnic in truth; called so without these weights; the sums of movement (s);
+all that the rest state knows: those, the state's code, movement (s) as it wakes and as it is left, time (s) since the
+last movement, since the last settling and since the start."""
 
 
 def night(plan: tuple[str, float, str, int, bool, float]) -> np.ndarray:
@@ -54,7 +56,11 @@ def night(plan: tuple[str, float, str, int, bool, float]) -> np.ndarray:
             resting = state in (RESTS.index("onset"), RESTS.index("still"))
             past = resting and integers[at.I_INDEX] >= integers[at.I_WINDOW_END]
             inside = not past and state in (RESTS.index("settling"), RESTS.index("onset"))
-            epochs.append((integers[at.I_INDEX], past, inside, *floats[at.S_LAST_2 : at.S_LAST_60 + 1]))
+            now = integers[at.I_INDEX]
+            times = (now - integers[at.I_LAST_MOVE], now - integers[at.I_SETTLED], now)
+            movement = floats[at.S_LAST_2 : at.S_LAST_60 + 1]
+            sums = (state, floats[at.S_MOVED], floats[at.S_STIR])
+            epochs.append((now, past, inside, *movement, *sums, *(time / rate for time in times)))
     rows.append(detector.flush_rows())
     table = np.concatenate(rows)
     onsets = table[table[:, at.R_REVISION] == 0, at.R_ONSET] / rate

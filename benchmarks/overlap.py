@@ -1,6 +1,7 @@
 """How far the simulated classes overlap: what no rule on these features could tell apart.
 
-    python benchmarks/overlap.py          # 60 nights a site, some minutes; prints a Markdown table
+    python benchmarks/overlap.py            # 60 nights a site, some minutes; prints a Markdown table
+    python benchmarks/overlap.py --windows  # the same for hypnic against isolated jerks
 
 The detector runs over tuning nights, and a gradient-boosted classifier that may bend in any direction is fitted to all
 features of its events and judged on nights that it was not fitted to (four folds). It knows more than hypnic's own
@@ -102,6 +103,39 @@ def separated(nights: list[Found], leave_out: tuple[str, ...] = ()) -> dict[str,
     }
 
 
+def in_window(site: str, nights: int, pool: ProcessPoolExecutor) -> list[str]:
+    """Return how often a flexible classifier on all that the rest state knows tells hypnic from isolated jerks."""
+    from fit_labels import plans
+    from fit_waking import HYPNIC, REST, design, right
+    from fit_waking import night as jerks_of
+    from sklearn.ensemble import HistGradientBoostingClassifier
+
+    from hypnic.model import load_waking
+
+    rows = list(pool.map(jerks_of, plans(site, nights, 8.0, FIRST_SEED + 20_000)))
+    jerks = np.concatenate(rows)
+    fold = np.concatenate([np.full(len(found), number % 5) for number, found in enumerate(rows)])
+    hypnic = jerks[:, HYPNIC] > 0
+    chance = np.zeros(len(jerks))
+    for number in range(5):
+        test = fold == number
+        model = HistGradientBoostingClassifier(
+            max_iter=120, learning_rate=0.06, max_leaf_nodes=10, min_samples_leaf=20, random_state=0
+        )
+        chance[test] = model.fit(jerks[~test, REST], hypnic[~test]).predict_proba(jerks[test, REST])[:, 1]
+    waking = load_waking(f"{site}-1")
+    told = {
+        "hypnic, without the weights": right(jerks, np.full(len(jerks), -1.0)),
+        "hypnic": right(jerks, design(jerks) @ np.r_[waking.intercept, waking.weights]),
+        "flexible": (chance > 0.5) == hypnic,
+        "always hypnic_jerk": hypnic,
+    }
+    return [
+        f"| {site}, {name} | {of.mean():.2f} | {of[hypnic].mean():.2f} | {of[~hypnic].mean():.2f} |"
+        for name, of in told.items()
+    ]
+
+
 def main() -> None:
     """Simulate, fit, print."""
     parser = argparse.ArgumentParser(
@@ -109,7 +143,16 @@ def main() -> None:
     )
     parser.add_argument("--nights", type=int, default=60, help="of each site and kind of sensor")
     parser.add_argument("--jobs", type=int, default=2)
+    parser.add_argument(
+        "--windows", action="store_true", help="in its place: jerks in an onset window or not"
+    )
     options = parser.parse_args()
+    if options.windows:
+        print("| told by | right | of hypnic ones | of isolated ones |\n|---|---|---|---|")
+        with ProcessPoolExecutor(options.jobs) as pool:
+            for site in ("wrist", "mattress"):
+                print("\n".join(in_window(site, options.nights, pool)))
+        return
     columns = {}
     with ProcessPoolExecutor(options.jobs) as pool:
         for offset, site in ((0, "wrist"), (5_000, "mattress")):

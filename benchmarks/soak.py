@@ -8,7 +8,7 @@ live page. Browsers come and go meanwhile; some never read. (What is left out is
 and the clock of the computer: ``crash.py asleep`` and the tests have those.)
 
 It fails when bytes are not accounted for, when samples delivered are not samples recorded, when the length of the night
-is off by more than 2 s for each fault that hides its own length, when the events are not, to the byte, those of
+is off by more than 0.1 s for each fault that hides its own length, when the events are not, to the byte, those of
 detecting in the recorded night, or when memory, threads or file descriptors grow.
 
 Run ``python benchmarks/soak.py --hours 168`` from the project's folder for a week.
@@ -48,6 +48,9 @@ START = 1.7e9
 FAULTS_PER_HOUR = 12.0
 BUFFER_BYTES = 4096
 """What the system keeps of a port that nobody reads."""
+
+LENGTH_SLACK_S = 0.1
+"""By how much a hole may be off that only the clock can measure: some readings' delay."""
 
 GROWTH_MB = 30.0
 """By how much memory may differ between the first tenth and the end: what Python and the browsers make of it."""
@@ -226,7 +229,7 @@ def soak(hours: float, seed: int, folder: Path) -> list[str]:
             failures.append(f"{counters['samples']} samples delivered, {kept} recorded")
         off = (kept + missing - board.sent) / RATE
         hidden = sum(board.faults[kind] for kind in ("unplug", "restart", "liar", "long stall"))
-        if abs(off) > 2.0 * (1 + hidden):
+        if abs(off) > LENGTH_SLACK_S * (1 + hidden):
             failures.append(f"the night is {off:+.1f} s longer than what was sent")
         offline, own = hypnic.detect(recording), recording.events()
         if own is None or own.array.tobytes() != offline.array.tobytes():

@@ -294,7 +294,8 @@ def page(report: dict[str, Any]) -> str:
     push, memory = report["push_us"], report["memory_mb"]
     lines += [
         "",
-        "hypnic reads ahead in a thread: with a core less, reading and detecting take the sum of both.",
+        "hypnic reads ahead in a thread: with a core less, reading and detecting take the sum of both. Where the time "
+        "goes, and what did not help: [SPEED_NOTES.md](SPEED_NOTES.md).",
         "",
         "## Live, start and memory",
         "",

@@ -31,7 +31,7 @@ AHEAD_SECONDS: Final = 10.0
 """Seconds of loss that are believed at once, however soon they are reported: more than any buffer on the way holds."""
 
 AHEAD_SHARE: Final = 0.25
-"""Share by which a board may count faster than time runs; more than `RATE_ABSURD`, so that no sensor is meant."""
+"""Share by which a sensor may be slow without its samples being taken as wanting; more than `RATE_ABSURD`."""
 
 LONGEST_HOLE: Final = 86_400.0
 """Longest loss (s) that is believed where nothing says when bytes came: a day, longer than a night."""
@@ -214,13 +214,6 @@ class _Batch(NamedTuple):
     arrival: float
 
 
-class _Believed(NamedTuple):
-    """By how many samples, all and lost ones, a stream may be further than it was."""
-
-    total: float
-    lost: float
-
-
 class _Segment:
     """A stretch of the stream with one clock: it ends where the port is lost or the board restarts."""
 
@@ -257,10 +250,10 @@ class _Segment:
         rate = (self._latest[0] - self._anchor[0]) / seconds
         return RateEstimate(rate, rate * math.sqrt(2) * self.residual / seconds)
 
-    def number(self, samples: Samples, part: slice, arrival: float, believed: _Believed) -> _Batch:
+    def number(self, samples: Samples, part: slice, longest: float, arrival: float) -> _Batch:
         """Give the samples numbers, leaving room for those that are known to be missing.
 
-        The batch ends before a loss that is not to be believed.
+        The batch ends before a loss that would bring those of the batch beyond `longest` samples.
         """
         missing = samples.missing[part].copy()
         ticks = samples.tick[part]
@@ -269,8 +262,7 @@ class _Segment:
         if self._next == 0:
             missing[0] = 0
         added = np.cumsum(missing + 1)
-        lone = (missing > AHEAD_SECONDS * self._rate) & (added > believed.total)
-        beyond = lone | (missing > 0) & (np.cumsum(missing) > believed.lost)
+        beyond = (missing > 0) & (np.cumsum(missing) > longest)
         if beyond.any():
             added = added[: int(beyond.argmax())]
         numbers = self._next - 1 + added
@@ -370,7 +362,9 @@ class Assembler:
         self._first_arrival = math.nan
         self._coarse_from: tuple[int, float] | None = None
         self._broken_by = ""
-        self._counted_from: tuple[int, float] | None = None
+        self._wanting = 0.0
+        self._wanting_at = math.nan
+        self._wanting_missing = 0
         self._detection_rate: float | None = None
         self._rate_warning = ""
 
@@ -480,31 +474,37 @@ class Assembler:
                 if self._segment is None:
                     self._segment = _Segment(self.decoder, self.rate, ticked)
                     self.segments += 1
-                believed = self._believed(len(samples), arrival)
-                batch = self._segment.number(samples, slice(start, end), arrival, believed)
+                longest = self._longest_loss(arrival) * self.rate
+                batch = self._segment.number(samples, slice(start, end), longest, arrival)
                 start += len(batch.numbers)
                 if len(batch.numbers):
                     for ready in self._segment.pass_on(batch):
                         chunks += self._cut(self._segment, ready)
                 if start < end:
                     chunks += self._end_segment("counter jumped")
+        self._longest_loss(arrival)
+        self._take_from_wanting(len(samples))
         return chunks
 
-    def _believed(self, samples: int, arrival: float) -> _Believed:
-        """Return by how much the counts may grow by now.
+    def _longest_loss(self, arrival: float) -> float:
+        """Return how long a loss (s) may be that a counter or ticks report now.
 
-        A counter or ticks can be spoilt, or made up, and one number could claim years. But no loss is longer than the
-        time that has gone by. What is sent faster than that (a recording played in haste) may lose little at once.
+        They can be spoilt, or made up, and one number could claim years. But no loss is longer than the time for which
+        samples are wanting. That is `_wanting`: time adds to it, losses and samples take from it. Losses may take
+        `AHEAD_SECONDS` more than there is, samples may not: a recording played in haste is not lost.
         """
         if math.isnan(arrival):
-            longest = LONGEST_HOLE * self.rate
-            return _Believed(longest + samples, longest)
-        if self._counted_from is None:
-            # The first reading may hold what had piled up before.
-            self._counted_from = self._index + samples, arrival
-        number, since = self._counted_from
-        run = (AHEAD_SECONDS + (1 + AHEAD_SHARE) * max(0.0, arrival - since)) * self.rate
-        return _Believed(number + run - self._index, run - self.missing)
+            return LONGEST_HOLE
+        if arrival > self._wanting_at:
+            self._wanting += arrival - self._wanting_at
+        self._wanting_at = arrival
+        self._wanting -= (self.missing - self._wanting_missing) / self.rate
+        self._wanting_missing = self.missing
+        return self._wanting + AHEAD_SECONDS
+
+    def _take_from_wanting(self, samples: int) -> None:
+        if self._wanting > 0:
+            self._wanting = max(0.0, self._wanting - (1 + AHEAD_SHARE) * samples / self.rate)
 
     def _cut(self, segment: _Segment, batch: _Batch) -> list[Chunk]:
         """Return the batch as runs without holes."""

@@ -262,7 +262,8 @@ def _warnings(facts: dict[str, Any], recording: BaseRecording) -> list[str]:
         said.append("The recorder has not closed the file: it is at work still, or was cut off.")
     if damage["count"]:
         reason = recording.damage[0].reason
-        said.append(f"{damage['seconds']:.1f} s cannot be read and count as missing ({reason}).")
+        places = "one place" if damage["count"] == 1 else f"{damage['count']} places"
+        said.append(f"{damage['seconds']:.1f} s in {places} cannot be read and count as missing ({reason}).")
     if facts["rate"] < LOW_RATE:
         said.append(f"The rate of {facts['rate']:.4g} Hz is low: below {LOW_RATE:g} Hz taps look like jerks.")
     if abs(facts["effective_rate"] / facts["rate"] - 1) > RATE_ERROR:
@@ -287,7 +288,9 @@ def _warnings(facts: dict[str, Any], recording: BaseRecording) -> list[str]:
         )
     if gaps["seconds"] > LOST_PART * duration or gaps["count"] > GAPS_PER_HOUR * max(1.0, duration / 3600):
         said.append(
-            f"{gaps['count']} gaps make {gaps['seconds']:.1f} s of {duration:.0f} s, "
+            f"One gap makes {gaps['seconds']:.1f} s of {duration:.0f} s."
+            if gaps["count"] == 1
+            else f"{gaps['count']} gaps make {gaps['seconds']:.1f} s of {duration:.0f} s, "
             f"the longest {gaps['longest_s']:.1f} s."
         )
     if facts["start"] is None:

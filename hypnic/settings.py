@@ -27,6 +27,13 @@ LARGEST_FILE: Final = 16384
 """Bytes of a settings file: all settings with a remark each take a third. The parser's memory grows as their square."""
 
 
+def _in_full(source: str) -> str:
+    """Return a source with the mark "S" of this module in words."""
+    if source == "S":
+        return "chosen on simulated nights"
+    return source.replace("(S)", "(on simulated nights)")
+
+
 def _setting(
     default: Any, unit: str, meaning: str, source: str, low: float = 0.0, high: float = math.inf
 ) -> Any:
@@ -251,6 +258,8 @@ class Settings:
         UsageError
             If a name is unknown or a value out of its limits.
         """
+        if not isinstance(values, Mapping):
+            raise UsageError(f"settings {str(values)[:80]!r} are none: expected names and values")
         known = {item.name for item in dataclasses.fields(cls)}
         for key in values:
             if key not in known:
@@ -292,9 +301,13 @@ class Settings:
     @classmethod
     def describe(cls) -> list[dict[str, Any]]:
         """Return name, default, unit, meaning, source and limits of every setting."""
-        return [
+        told = [
             {"name": item.name, "default": item.default, **item.metadata} for item in dataclasses.fields(cls)
         ]
+        for setting in told:
+            if "source" in setting:
+                setting["source"] = _in_full(setting["source"])
+        return told
 
 
 PRESETS: Final[dict[str, dict[str, float]]] = {

@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+from datetime import datetime, timedelta
 from pathlib import Path
 
 import h5py
@@ -189,6 +190,27 @@ def test_info() -> None:
     assert total == pytest.approx(facts["duration"], abs=1.0)
 
 
+def test_a_rate_in_place_of_the_files_own_is_told() -> None:
+    done = hypnic("detect", NIGHT, "--rate", 90, "--format", "table")
+    assert done.returncode == 0
+    assert done.stderr.count("note: the rate is 90 Hz, as given; the file itself says 100 Hz") == 1
+    assert hypnic("detect", NIGHT, "--rate", 100, "--format", "table").stderr == ""
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["detect", NIGHT, "--nonsense"], "No such option: --nonsense"),
+        (["detect"], "Missing argument"),
+        (["nope"], "No such command 'nope'"),
+        (["detect", NIGHT, "--site", "foot"], "--site"),
+    ],
+)
+def test_wrong_words_are_one_line_as_any_other_error(words: list[object], said: str) -> None:
+    done = hypnic(*words)
+    refused(done, 2, said, "--help lists what there is")
+
+
 def test_what_a_file_says_does_not_steer_the_terminal(tmp_path: Path) -> None:
     path = write(tmp_path / "n.h5", noise(60), sampling_rate=100.0, sensor="\x1b[2JMPU\x07\x9b5m\u202e")
     with h5py.File(path, "r+") as file:
@@ -230,6 +252,18 @@ def test_a_reference(tmp_path: Path) -> None:
     done = hypnic("detect", night, "--reference", beside, "--format", "json")
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout)["meta"]["reference"] == "bed"
+    assert done.stderr == ""
+    page = tmp_path / "page.html"
+    done = hypnic("report", night, "--reference", beside, "-o", page)
+    assert done.returncode == 0, done.stderr
+    assert "compared with one on the bed" in page.read_text(encoding="utf-8")
+    refused(hypnic("report", night, "--reference-place", "bed", "-o", page), 2, "--reference-place")
+    with h5py.File(beside, "r+") as other:
+        began = datetime.fromisoformat(other["acceleration"].attrs["start_time"])
+        other["acceleration"].attrs["start_time"] = (began + timedelta(minutes=10)).isoformat()
+    done = hypnic("detect", night, "--reference", beside, "--format", "csv")
+    assert done.returncode == 0, done.stderr
+    assert "began 600.0 s after the recording: it is beside 20.0 of 30.0 min" in done.stderr
     night.unlink()
     refused(hypnic(*words, "--reference", "partner"), 1, "night.reference.h5", "exists")
     assert not night.exists()

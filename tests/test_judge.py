@@ -253,7 +253,10 @@ def test_explain_by_id_and_by_time(shell: Shell):
     ):
         assert words in said
     assert max(map(len, done.out.splitlines())) <= 80
-    assert "span that holds" in shell("explain", WRIST, jerk["id"], columns=140).out
+    assert "span that holds" in said
+    assert "revision 1 at 0:" in said
+    assert said.count("(22:") >= 3
+    assert "in pairs adds" in " ".join(shell("explain", WRIST, jerk["id"], columns=140).out.split())
     texts = {shell("explain", WRIST, "--at", time).out for time in (at, at[2:], jerk["onset"])}
     assert texts == {done.out}
     why = json.loads(shell("explain", WRIST, jerk["id"], "--json").out)

@@ -724,8 +724,13 @@ def test_a_killed_recorder_loses_at_most_a_second(tmp_path, acknowledged):
         rest = child.stdout.read().split(b"\n")
     told = int(rest[-2]) if len(rest) > 1 else 0
     with h5py.File(path, "r") as file:
-        stored = file["acceleration"][:]
         gaps = file["gaps"][:]
+        try:
+            stored = file["acceleration"][:]
+        except OSError:
+            # Killed in the microseconds in which HDF5 adds the first chunk: its first half second is not there yet.
+            assert len(file["acceleration"]) <= 100
+            stored = np.empty((0, 3))
     assert len(stored) >= told - 100
     expected = (np.arange(len(stored))[:, None] + [0, 1, 2]) % 30000 if len(stored) else np.empty((0, 3))
     np.testing.assert_array_equal(stored[:, 0], expected[:, 0])

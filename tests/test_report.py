@@ -135,6 +135,19 @@ def test_a_night_without_a_jerk() -> None:
     assert "Every jerk" not in html
 
 
+@pytest.mark.parametrize(("still", "warned"), [(False, True), (True, False)])
+def test_candidates_of_somebody_who_never_becomes_still_are_doubted(still: bool, warned: bool) -> None:
+    later = "onset" if still else "awake"
+    rest = [
+        {"rest": "settling", "onset": 0.0, "duration": 300.0},
+        {"rest": later, "onset": 300.0, "duration": 300.0},
+    ]
+    events = rows(3)
+    events = Events(events.array, events.meta | {"rest": rest})
+    html = report_html(recording(breathing(600.0, 50.0)), events)
+    assert ("Nobody becomes still in this recording" in html) is warned
+
+
 @pytest.mark.parametrize("xyz", [np.full((3000, 3), np.nan, np.float32), quiet(3.0, 50.0)])
 def test_a_night_in_which_nothing_can_be_detected_says_so(xyz: np.ndarray) -> None:
     html = report_html(recording(xyz))

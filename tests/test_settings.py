@@ -181,3 +181,7 @@ def test_describe_lists_every_setting():
     for item in described[1:]:
         assert set(item) == {"name", "default", "unit", "meaning", "source", "low", "high"}
         assert item["default"] == getattr(Settings(), item["name"])
+        assert "S" not in item["source"].replace("(", " ").replace(")", " ").split()
+    sources = {item["name"]: item["source"] for item in described[1:]}
+    assert sources["guard"] == "chosen on simulated nights"
+    assert sources["band_high"] == "energy at 2-9 Hz (on simulated nights)"

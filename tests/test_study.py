@@ -198,6 +198,11 @@ def test_nights_of_every_kind(tmp_path: Path) -> None:
     files = files_in(tmp_path, tmp_path / "diary.csv")
     assert [path.name for path in files] == ["a.h5", "b_2024-03-22.json", "c_2024-03-23.csv"]
     a, b, c = (read_night(path) for path in files)
+    bad = tmp_path / "bad.toml"
+    bad.write_text("jerk_skore = 1.0\n")
+    with pytest.raises(UsageError, match=r"bad\.toml.*jerk_skore"):
+        read_night(files[0], settings=bad)
+    bad.unlink()
     # Two windows: half an hour, and the quarter of an hour after the waking. Isolated jerks do not count.
     assert a == Night("a.h5", date(2024, 3, 21), "P1", 3, 2, 0.75, 3000 / 100 / 3600)
     assert b == Night("b_2024-03-22.json", date(2024, 3, 22), "", 4, 2, 0.75, 1.0)

@@ -24,7 +24,7 @@ from hypnic.cli import study as study
 from hypnic.cli import convert as convert
 
 # isort: on
-from hypnic.cli.shared import app, complain
+from hypnic.cli.shared import app, complain, plain
 
 __all__ = ["app", "main"]
 
@@ -59,10 +59,16 @@ def main() -> None:
         print("hypnic: interrupted", file=sys.stderr)
         status = INTERRUPTED
     except Exception as error:
-        # click's own usage errors know how to show themselves; anything else is a bug and keeps its traceback.
-        show = getattr(error, "show", None)
-        if show is None:
+        # click's own usage errors have a message; anything else is a bug and keeps its traceback.
+        message = getattr(error, "format_message", None)
+        if message is None:
             raise
-        show()
+        context = getattr(error, "ctx", None)
+        hint = f" ({context.command_path} --help lists what there is)" if context is not None else ""
+        # A command without arguments shows its help, which is many lines and no error's text.
+        if type(error).__name__ == "NoArgsIsHelpError":
+            error.show()  # type: ignore[attr-defined]  # click's
+        else:
+            print(plain(f"hypnic: {message().rstrip('.')}{hint}"), file=sys.stderr)
         status = getattr(error, "exit_code", 2)
     sys.exit(status)

@@ -50,7 +50,7 @@ _PAIRS = 3
 """Products of features that `explain` prints."""
 
 _WIDE = 120
-"""Columns of a terminal that has room for what each feature is."""
+"""Columns of a terminal that has room for what each feature adds alone and in pairs."""
 
 _HEAD = 5
 """Letters of a label at the head of a narrow column."""
@@ -387,8 +387,6 @@ def _stored_otherwise(recording: BaseRecording, why: Explanation) -> str:
 
 
 def _show_why(why: Explanation, start: datetime | None) -> None:
-    from datetime import timedelta
-
     from rich.console import Console
     from rich.table import Table
     from rich.text import Text
@@ -397,7 +395,7 @@ def _show_why(why: Explanation, start: datetime | None) -> None:
 
     event, meta = why.event, why.meta
     onset = float(event["onset"])
-    clock = f" ({start + timedelta(seconds=onset):%H:%M:%S})" if start else ""
+    clock = _clock_at(start, onset)
     name, label = meta["settings"]["name"], str(event["label"])
     candidate = " (a candidate)" if label.endswith("_jerk") else ""
     lines = [
@@ -420,21 +418,22 @@ def _show_why(why: Explanation, start: datetime | None) -> None:
     console = Console()
     for line in lines:
         console.print(line, markup=False, highlight=False, soft_wrap=True)
-    head = ["feature", "value", "alone", "in pairs", "adds"]
-    if console.width >= _WIDE:
-        head.append("what it is")
-        rows = [
-            [*row, meaning]
-            for row, meaning in zip_longest(rows, (t.meaning for t in why.terms), fillvalue="")
-        ]
+    head = ["feature", "value", "alone", "in pairs", "adds", "what it is"]
+    rows = [
+        [*row, meaning] for row, meaning in zip_longest(rows, (t.meaning for t in why.terms), fillvalue="")
+    ]
+    if console.width < _WIDE:
+        # What a feature is says more than how its share came about.
+        head, *rows = [[*row[:2], *row[4:]] for row in (head, *rows)]
     console.print(_rich(Section(head, rows), left=("what it is",)))
     strongest = [f"{pair} {added:+.2f}" for pair, added in list(why.pairs.items())[:_PAIRS]]
     blocks = {
         "strongest pairs": [", ".join(strongest)] if strongest else [],
-        "what decided": [rule.text for rule in why.rules] + _window_line(why),
+        "what decided": [rule.text for rule in why.rules] + _window_line(why, start),
         "what would have to differ": _differing(why),
         "as it came out": [
-            f"revision {row['revision']} at {clock_text(time, 2)}: {row['label']}, score {row['score']:.2f}"
+            f"revision {row['revision']} at {clock_text(time, 2)}{_clock_at(start, time)}: {row['label']}, "
+            f"score {row['score']:.2f}"
             for time, row in why.revisions
         ],
     }
@@ -447,13 +446,20 @@ def _show_why(why: Explanation, start: datetime | None) -> None:
     console.print(grid)
 
 
-def _window_line(why: Explanation) -> list[str]:
+def _clock_at(start: datetime | None, seconds: float) -> str:
+    """Return the time of day in brackets, nothing where the start is unknown."""
+    from datetime import timedelta
+
+    return f" ({start + timedelta(seconds=seconds):%H:%M:%S})" if start else ""
+
+
+def _window_line(why: Explanation, start: datetime | None) -> list[str]:
     if why.window is None:
         return []
     w = why.window
     line = (
-        f"Onset window {w['window']}, {clock_text(w['onset'])} to {clock_text(w['end'])}, falling asleep "
-        f"{w['falling_asleep']}."
+        f"Onset window {w['window']}, {clock_text(w['onset'])}{_clock_at(start, w['onset'])} to "
+        f"{clock_text(w['end'])}{_clock_at(start, w['end'])}, falling asleep {w['falling_asleep']}."
     )
     if w["before"] == "still":
         line += " More movement in the last ten minutes than in the hour before opened it again."

@@ -26,7 +26,9 @@ from hypnic.cli.shared import (
     AutocalibrateOption,
     ColumnsOption,
     DatasetOption,
+    PlaceOption,
     RateOption,
+    ReferenceOption,
     ScaleOption,
     SettingsOption,
     Site,
@@ -41,6 +43,8 @@ from hypnic.cli.shared import (
     plain,
     progress_bar,
     read_settings,
+    reference_notes,
+    say,
     summary,
 )
 
@@ -54,7 +58,6 @@ if TYPE_CHECKING:
 __all__ = ["detect", "info", "simulate"]
 
 Format = Literal["table", "csv", "tsv", "json", "jsonl", "parquet"]
-Place = Literal["bed", "limb"]
 Placement = Literal["frame", "limb", "partner"]
 
 
@@ -86,18 +89,8 @@ def detect(
     columns: ColumnsOption = None,
     time: TimeOption = None,
     settings: SettingsOption = None,
-    reference: Annotated[
-        Path | None,
-        typer.Option(
-            help="Recording of a second sensor that the same clock sampled: what it feels first or more is no jerk."
-        ),
-    ] = None,
-    place: Annotated[
-        Place | None,
-        typer.Option(
-            "--reference-place", help="Where that sensor was; by default a limb where its file says wrist."
-        ),
-    ] = None,
+    reference: ReferenceOption = None,
+    place: PlaceOption = None,
     autocalibrate: AutocalibrateOption = False,
     write_events: Annotated[
         bool, typer.Option("--write-events", help="Put the events into the HDF5 night itself.")
@@ -175,6 +168,8 @@ def detect(
                 if write_events:
                     _write_events(recording, found)
                 damage = [_damage_line(night) for night in (recording, other) if night and night.damage]
+                notes = [note for night in (recording, other) if night for note in night.notes]
+                notes += [] if other is None else reference_notes(recording, other)
                 start = recording.start_time
         except (DataError, OSError) as error:
             failed += 1
@@ -190,7 +185,9 @@ def detect(
         elif not several:
             sys.stdout.write(shown.to_text(fmt))
         if several or (fmt == "table" and output is None):
-            print(f"{path}: {summary(found)}")
+            say(f"{path}: {summary(found)}")
+        for note in dict.fromkeys(notes):
+            print(plain(f"hypnic: {path}: note: {note}"), file=sys.stderr)
         for line in damage:
             failed += 1
             print(f"hypnic: {path}: {line}", file=sys.stderr)
@@ -457,11 +454,11 @@ def _show_facts(facts: dict[str, Any]) -> None:
     def three(values: list[float | None]) -> str:
         return ", ".join("unknown" if value is None else f"{value:.4g}" for value in values)
 
-    gaps, damage = facts["gaps"], facts["damage"]
+    gaps = facts["gaps"]
     lines = {
         "file": facts["path"],
         "rate": f"{facts['rate']:g} Hz, effective {facts['effective_rate']:.6g} Hz",
-        "length": f"{clock_text(facts['duration'])} h ({facts['samples']} samples)",
+        "length": f"{clock_text(facts['duration'])} ({facts['samples']} samples)",
         "start": facts["start"] or "unknown",
         "site": facts["site"],
         "sensor": facts["sensor"] or "unknown",
@@ -470,11 +467,11 @@ def _show_facts(facts: dict[str, Any]) -> None:
         "highest x, y, z": three(facts["high"]) + " g",
         "noise x, y, z": three(facts["noise"]) + " g",
         "step": "unknown" if facts["step_g"] is None else f"{facts['step_g']:.3g} g",
-        "gaps": f"{gaps['count']}, {gaps['seconds']:.1f} s in all, the longest {gaps['longest_s']:.1f} s",
-        "flat": f"{facts['flat_s']:.0f} s in runs of 5 s and more",
+        "gaps": f"{gaps['count']}, {gaps['seconds']:.1f} s in all, the longest {gaps['longest_s']:.1f} s"
+        if gaps["count"]
+        else "none",
+        "flat": f"{facts['flat_s']:.0f} s in runs of 5 s and more" if facts["flat_s"] else "none",
     }
-    if damage["count"]:
-        lines["damaged"] = f"{damage['count']} places, {damage['seconds']:.1f} s"
     if facts["clipped"]:
         lines["clipped"] = f"{facts['clipped']} samples"
     if facts["invalid"]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -10,7 +11,9 @@ import typer
 from hypnic.cli.shared import (
     ColumnsOption,
     DatasetOption,
+    PlaceOption,
     RateOption,
+    ReferenceOption,
     ScaleOption,
     SettingsOption,
     SiteOption,
@@ -20,6 +23,7 @@ from hypnic.cli.shared import (
     open_night,
     progress_bar,
     read_settings,
+    reference_notes,
 )
 
 if TYPE_CHECKING:
@@ -55,11 +59,14 @@ def report(
     columns: ColumnsOption = None,
     time: TimeOption = None,
     settings: SettingsOption = None,
+    reference: ReferenceOption = None,
+    place: PlaceOption = None,
 ) -> None:
     """Make a page of a night: its jerks, when and how strong, and all that led to them.
 
     One HTML file that opens in any browser, offline. An existing one is replaced. What is shown are candidates.
     """
+    from hypnic.detector import detect as detect_in
     from hypnic.errors import UsageError
     from hypnic.report.page import write_report
 
@@ -70,15 +77,27 @@ def report(
         raise UsageError(f"-o {target}: that is the recording itself")
     if stored and settings is not None:
         raise UsageError("--settings goes with detecting anew, not with --stored")
+    if stored and reference is not None:
+        raise UsageError("--reference goes with detecting anew, not with --stored")
+    if place is not None and reference is None:
+        raise UsageError("--reference-place goes only with --reference")
     where = None if zone is None else _zone(zone)
     with open_night(file, dataset, rate, scale, units, site, columns, time) as recording:
         events = _stored(recording) if stored else None
+        chosen = read_settings(settings, recording.site)
         with progress_bar(recording.n_total, file.name) as progress:
+            if reference is not None:
+                with open_night(reference, dataset, rate, scale, units, None, columns, time) as other:
+                    events = detect_in(
+                        recording, settings=chosen, progress=progress, reference=other, place=place
+                    )
+                    for note in reference_notes(recording, other):
+                        print(f"hypnic: {file}: note: {note}", file=sys.stderr)
             write_report(
                 recording,
                 target,
                 events,
-                settings=read_settings(settings, recording.site),
+                settings=chosen,
                 zone=where,
                 title=title,
                 progress=progress,

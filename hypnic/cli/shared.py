@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import re
+import shutil
 import sys
+import textwrap
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -25,7 +27,9 @@ __all__ = [
     "AutocalibrateOption",
     "ColumnsOption",
     "DatasetOption",
+    "PlaceOption",
     "RateOption",
+    "ReferenceOption",
     "ScaleOption",
     "SettingsOption",
     "Site",
@@ -41,6 +45,8 @@ __all__ = [
     "plain",
     "progress_bar",
     "read_settings",
+    "reference_notes",
+    "say",
     "summary",
 ]
 
@@ -52,6 +58,9 @@ _LONGEST_LINE = 600
 
 _LONG = 5_000_000
 """Samples from which a progress bar is worth its room."""
+
+_BESIDE = 1.0
+"""Seconds by which a reference may begin or end elsewhere without a word."""
 
 app = typer.Typer(
     name="hypnic",
@@ -81,6 +90,19 @@ AutocalibrateOption = Annotated[
     ),
 ]
 SettingsOption = Annotated[Path | None, typer.Option(help="TOML file of settings.")]
+Place = Literal["bed", "limb"]
+ReferenceOption = Annotated[
+    Path | None,
+    typer.Option(
+        help="Recording of a second sensor that the same clock sampled: what it feels first or more is no jerk."
+    ),
+]
+PlaceOption = Annotated[
+    Place | None,
+    typer.Option(
+        "--reference-place", help="Where that sensor was; by default a limb where its file says wrist."
+    ),
+]
 
 
 def _version(wanted: bool) -> None:
@@ -192,6 +214,44 @@ def plain(text: object) -> str:
     Names and notes come from files and boards that anyone may have made: what they hold must not steer a terminal.
     """
     return "".join(character if character.isprintable() else "?" for character in str(text))
+
+
+def say(text: str) -> None:
+    """Print a line; on a terminal it is folded between words, elsewhere it stays one line."""
+    if sys.stdout.isatty():
+        width = shutil.get_terminal_size().columns
+        text = textwrap.fill(
+            text, width, subsequent_indent="  ", break_long_words=False, break_on_hyphens=False
+        )
+    print(text)
+
+
+def reference_notes(recording: BaseRecording, reference: BaseRecording) -> list[str]:
+    """Say how a second sensor's recording lies beside the first, where that is not from end to end.
+
+    Parameters
+    ----------
+    recording, reference : BaseRecording
+        Both open, of one rate.
+
+    Returns
+    -------
+    list of str
+        Nothing where both began and ended together, within a second.
+    """
+    if recording.start_time is None or reference.start_time is None:
+        return [
+            "the reference is taken sample by sample from the first: not both files say when they started"
+        ]
+    late = (reference.start_time - recording.start_time).total_seconds()
+    beside = max(0.0, min(recording.duration, late + reference.duration) - max(0.0, late))
+    if recording.duration - beside <= _BESIDE and abs(late) <= _BESIDE:
+        return []
+    way = "after" if late > 0 else "before"
+    return [
+        f"the reference began {abs(late):.1f} s {way} the recording: it is beside {beside / 60:.1f} of "
+        f"{recording.duration / 60:.1f} min, the rest is judged without it"
+    ]
 
 
 def complain(error: BaseException, path: Path | None = None) -> None:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from hypnic.cli.shared import SiteOption, app, complain
+from hypnic.cli.shared import SettingsOption, SiteOption, app, complain
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -58,6 +58,7 @@ def study(
         bool, typer.Option("--detect", help="Detect anew, even where the nights hold events.")
     ] = False,
     site: SiteOption = None,
+    settings: SettingsOption = None,
 ) -> None:
     """Compare the candidate jerks of many nights by a diary.
 
@@ -74,7 +75,7 @@ def study(
     failed = 0
     for path in _watched(files_in(folder, diary)):
         try:
-            nights.append(read_night(path, detect=detect, site=site))
+            nights.append(read_night(path, detect=detect, site=site, settings=settings))
         except (DataError, OSError) as error:
             failed += 1
             complain(error, None if str(path) in str(error) else path)

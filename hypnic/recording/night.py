@@ -15,7 +15,7 @@ import numpy as np
 
 from hypnic.chunk import check_rate, check_site
 from hypnic.errors import DataError, UsageError
-from hypnic.events import Events
+from hypnic.events import Events, sound_meta
 from hypnic.readers.base import UNITS, BaseRecording, Damage, check_unit, infer_unit, parse_start
 from hypnic.recording.check import check_chunks, check_inside
 from hypnic.recording.chunks import PackedRows, ahead
@@ -156,6 +156,15 @@ def written_runs(data: h5py.Dataset) -> list[tuple[int, int]] | None:
     return None if runs == [(0, n)] else runs
 
 
+def places(data: h5py.Dataset) -> list[Any]:
+    """Return where in its file a data set lies."""
+    if not data.chunks:
+        return [data.shape, data.dtype, data.id.get_offset()]
+    found: list[Any] = []
+    data.id.chunk_iter(lambda chunk: found.append((chunk.chunk_offset, chunk.byte_offset, chunk.size)))
+    return [data.shape, data.dtype, *sorted(found)]
+
+
 class Recording(BaseRecording):
     """A recorded night: a hypnic file, or any HDF5 file that holds (n, 3) samples.
 
@@ -247,7 +256,10 @@ class Recording(BaseRecording):
         self._data = _with_cache(data)
         self._packed = PackedRows.of(self._data)
         notes: list[str] = []
-        rate = rate or positive(self._data, *RATE_NAMES)
+        own = positive(self._data, *RATE_NAMES)
+        if rate is not None and own is not None and not math.isclose(rate, own, rel_tol=1e-9):
+            notes.append(f"the rate is {rate:g} Hz, as given; the file itself says {own:g} Hz")
+        rate = rate or own
         if rate is None:
             raise DataError(f"{path}: it does not say its sampling rate: give it with rate= (--rate)")
         scale = scale or positive(self._data, "scale")
@@ -296,8 +308,8 @@ class Recording(BaseRecording):
         for name in self._file.attrs:
             try:
                 self.attrs |= {} if name in known else {readable(name): attribute(self._file, name)}
-            except H5_ERRORS as error:
-                self.notes.append(f"its attribute {readable(name)[:80]!r} is left out: {why(error)}")
+            except H5_ERRORS:
+                self.notes.append(f"its attribute {readable(name)[:80]!r} is left out: too large, or damaged")
 
     def _infer_units(self) -> None:
         unit = infer_unit(self.read(0.0, min(self.duration, 600.0)), self.rate)
@@ -405,7 +417,7 @@ class Recording(BaseRecording):
         if rows is None:
             return None
         try:
-            return Events(rows, read_meta(self._file["events"]))
+            return Events(rows, sound_meta(read_meta(self._file["events"])))
         except H5_ERRORS as error:
             raise DataError(f"{self.path}: the facts of /events cannot be read: {why(error)}") from None
 
@@ -437,6 +449,10 @@ class Recording(BaseRecording):
                         del file["events"]
                     create_table(file, "events", file_rows(events.array), compress=True)
                     write_meta(file["events"], events.meta)
+                with open_file(partial) as file:
+                    # In a damaged file HDF5 may take for free space what is not.
+                    if places(file["acceleration"]) != places(self._data):
+                        raise ValueError("(the samples would not survive it)")
             except (KeyError, RuntimeError, ValueError) as error:
                 raise DataError(
                     f"{self.path}: too damaged to take events: {why(error)}: write them to a file of their own"

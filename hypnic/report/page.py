@@ -474,7 +474,7 @@ def _context(
         ],
         "rest_words": REST_WORDS,
         "problems": problems,
-        "warnings": facts["warnings"],
+        "warnings": _never_still(rest, len(hypnic_jerks)) + facts["warnings"],
         "notes": facts["notes"],
         "facts": _facts(recording, facts, clock, attributes),
         "made": _made(events),
@@ -485,6 +485,16 @@ def _context(
         "gap_seconds": gaps["seconds"],
         "version": hypnic.__version__,
     }
+
+
+def _never_still(rest: RestTable, jerks: int) -> list[str]:
+    """Say where candidates lie in a recording in which nobody became still, as one of an hour awake."""
+    if not jerks or np.isfinite(rest.windows["stillness"]).any():
+        return []
+    return [
+        "Nobody becomes still in this recording. If the person was awake throughout, these candidates are movements "
+        "of waking, not hypnic jerks."
+    ]
 
 
 def _asleep(

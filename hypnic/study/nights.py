@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 
 from hypnic.bouts import rest_table
 from hypnic.errors import DataError, UsageError
-from hypnic.events import Events
+from hypnic.events import Events, sound_meta
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -122,7 +122,7 @@ def read_night(
     path: str | os.PathLike[str],
     *,
     detect: bool = False,
-    settings: Settings | None = None,
+    settings: Settings | str | os.PathLike[str] | None = None,
     site: str | None = None,
     progress: Callable[[int], None] | None = None,
 ) -> Night:
@@ -135,8 +135,9 @@ def read_night(
         Only JSON and Parquet tables say how the person rested.
     detect : bool
         Whether to detect anew where there are stored events.
-    settings : Settings, optional
-        For detecting, which is then done anew.
+    settings : Settings or path-like, optional
+        For detecting, which is then done anew: the thresholds, or a TOML file of what differs from the preset of the
+        night's own site.
     site : {"wrist", "mattress"}, optional
         Where the sensor was, where the file does not say.
     progress : callable, optional
@@ -146,6 +147,8 @@ def read_night(
     ------
     DataError
         If the file is neither.
+    UsageError
+        If there is something wrong with the file of settings.
     OSError
         If it cannot be opened.
     """
@@ -155,11 +158,17 @@ def read_night(
     from hypnic.detector import detect as detect_in
     from hypnic.export import stored_events
     from hypnic.readers import open_recording
+    from hypnic.settings import Settings
 
     with open_recording(file, site=site) as recording:
         events = None if detect or settings is not None else stored_events(recording)
         if events is None or "rest" not in events.meta:
-            events = detect_in(recording, settings=settings, progress=progress)
+            chosen = (
+                settings
+                if settings is None or isinstance(settings, Settings)
+                else Settings.from_toml(settings, recording.site)
+            )
+            events = detect_in(recording, settings=chosen, progress=progress)
         subject = str(getattr(recording, "attrs", {}).get("subject", ""))
         evening = evening_of(recording.start_time, file.name)
         return _night(file, events, evening, subject, recording.n_samples / recording.rate / 3600)
@@ -190,7 +199,7 @@ def _of_table(file: Path) -> Night:
     except (ValueError, TypeError, KeyError, RecursionError):
         # Somebody else's table: the events are there, and how they were made is not.
         meta = {}
-    return _night(file, Events(meta=meta), evening_of(None, file.name), jerks=jerks)
+    return _night(file, Events(meta=sound_meta(meta)), evening_of(None, file.name), jerks=jerks)
 
 
 def _night(
