@@ -86,7 +86,7 @@ def read_log(path: str | os.PathLike[str]) -> tuple[dict[str, Any] | None, Itera
         return None, _blocks(Path(path))
     try:
         header = json.loads(start[len(MAGIC) :])
-    except ValueError:
+    except (ValueError, RecursionError):
         header = None
     if not isinstance(header, dict):
         raise DataError(f"{os.fspath(path)} starts as a raw log but its first line is damaged")

@@ -201,7 +201,7 @@ def load(path: str | os.PathLike[str]) -> Report:
             raise ValueError
         figures = [Figure(**figure) for figure in found.pop("figures")]
         return Report(figures, **found)
-    except (ValueError, TypeError, KeyError, AttributeError):
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
         raise DataError(f"{os.fspath(path)}: not a file of hypnic bench --json") from None
 
 

@@ -11,7 +11,7 @@ import io
 import json
 import math
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
@@ -39,6 +39,7 @@ __all__ = [
     "Events",
     "format_row",
     "plain_row",
+    "sound_meta",
     "write_whole",
 ]
 
@@ -159,6 +160,29 @@ def write_whole(path: Path, text: str) -> None:
         partial.replace(path)
     finally:
         partial.unlink(missing_ok=True)
+
+
+def sound_meta(meta: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what a file says of how its events were made, without what is not of the kind that it should be."""
+
+    def number(value: Any) -> bool:
+        return isinstance(value, int | float) and math.isfinite(value)
+
+    def bout(value: Any) -> bool:
+        return (
+            isinstance(value, dict)
+            and number(value.get("onset"))
+            and number(value.get("duration"))
+            and isinstance(value.get("rest"), str)
+        )
+
+    kinds: dict[str, Callable[[Any], bool]] = {
+        "rate": lambda value: number(value) and value > 0,
+        "settings": lambda value: isinstance(value, dict),
+        "counts": lambda value: isinstance(value, dict) and all(map(number, value.values())),
+        "rest": lambda value: isinstance(value, list) and all(map(bout, value)),
+    }
+    return {name: value for name, value in meta.items() if name not in kinds or kinds[name](value)}
 
 
 class Events:

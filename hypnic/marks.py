@@ -42,6 +42,9 @@ Spans = Sequence[tuple[float, float]]
 Row = tuple[str, Mapping[str, Any]]
 """Where a row stands, for messages, and its columns."""
 
+LARGEST_TEXT: Final = 32 << 20
+"""Bytes of a table as text: 200 000 events. Read, it takes some ten times as many."""
+
 _LABEL_COLUMNS: Final = ("label", "trial_type", "description")
 _SIMULATED: Final = re.compile(r"(?:truth|fault|semi-synthetic):([\w-]+)")
 _FAULT: Final = "fault:"
@@ -229,6 +232,8 @@ def _night_table(path: str | os.PathLike[str], side: str) -> NDArray[np.void] | 
 
 
 def _text_rows(path: Path) -> Iterator[Row]:
+    if path.stat().st_size > LARGEST_TEXT:
+        raise DataError(f"is longer than {LARGEST_TEXT >> 20} MiB, which no table of a night's events is")
     try:
         text = path.read_text(encoding="utf-8-sig")
     except UnicodeDecodeError:
@@ -260,7 +265,7 @@ def _json_rows(text: str, lines: bool) -> Iterator[Row]:
         texts = [line for line in text.splitlines() if line.strip()]
         rows = [json.loads(line) for line in texts] if lines else json.loads(text)["events"]
         yield from ((f"event {n}", dict(row)) for n, row in enumerate(rows))
-    except (ValueError, TypeError, KeyError):
+    except (ValueError, TypeError, KeyError, RecursionError):
         raise DataError("is not a list of events in JSON as hypnic writes it") from None
 
 

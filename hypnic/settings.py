@@ -23,6 +23,9 @@ from hypnic.errors import UsageError
 
 __all__ = ["PRESETS", "Settings"]
 
+LARGEST_FILE: Final = 16384
+"""Bytes of a settings file: all settings with a remark each take a third. The parser's memory grows as their square."""
+
 
 def _in_full(source: str) -> str:
     """Return a source with the mark "S" of this module in words."""
@@ -255,6 +258,8 @@ class Settings:
         UsageError
             If a name is unknown or a value out of its limits.
         """
+        if not isinstance(values, Mapping):
+            raise UsageError(f"settings {str(values)[:80]!r} are none: expected names and values")
         known = {item.name for item in dataclasses.fields(cls)}
         for key in values:
             if key not in known:
@@ -272,14 +277,18 @@ class Settings:
             If the file is missing, is not TOML, or holds an unknown name or a value out of its limits.
         """
         try:
-            text = Path(path).read_text(encoding="utf-8")
-            return cls.from_dict(tomllib.loads(text), site)
+            with Path(path).open("rb") as file:
+                data = file.read(LARGEST_FILE + 1)
+            if len(data) > LARGEST_FILE:
+                raise UsageError(f"longer than {LARGEST_FILE} bytes, which no settings are")
+            return cls.from_dict(tomllib.loads(data.decode("utf-8")), site)
         except OSError as error:
             raise UsageError(f"settings file {os.fspath(path)}: {error.strerror}") from None
-        except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
-            raise UsageError(f"settings file {os.fspath(path)} is not TOML: {error}") from None
         except UsageError as error:
             raise UsageError(f"settings file {os.fspath(path)}: {error}") from None
+        except (ValueError, RecursionError) as error:
+            # What the parser raises, of its own and for numbers of thousands of digits.
+            raise UsageError(f"settings file {os.fspath(path)} is not TOML: {error}") from None
 
     def to_dict(self) -> dict[str, Any]:
         """Return the values by name, for JSON and TOML."""

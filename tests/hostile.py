@@ -590,6 +590,21 @@ def traps() -> dict[str, tuple[Callable[[Path], Path], bool]]:
         "start: first moment": (_attribute("acceleration", "start_time", "0001-01-01T00:00:00+14:00"), False),
         "version: structure": (_attribute("/", "format_version", strange), True),
         "settings that are none": (_attribute("events", "settings", '{"on_min": ' + "[" * 20_000), False),
+        **{
+            f"meta: {name} is {value!r}": (_attribute("events", name, value), False)
+            for name in (
+                "settings",
+                "rest",
+                "counts",
+                "rate",
+                "hypnic",
+                "site",
+                "calibration",
+                "windows",
+                "reference",
+            )
+            for value in ("fast", "[[1], 2]", '{"a": {"b": []}}', -7.5, "[]")
+        },
         "settings: numbers": (_attribute("events", "settings", "[1, NaN, Infinity, 1e999]"), False),
     }
     return out

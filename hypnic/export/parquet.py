@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 
 from hypnic.errors import DataError
-from hypnic.events import COLUMNS, EVENT_DTYPE, Events
+from hypnic.events import COLUMNS, EVENT_DTYPE, Events, sound_meta
 from hypnic.export.base import CANDIDATES, need, whole
 
 if TYPE_CHECKING:
@@ -77,11 +77,11 @@ def read_events(path: str | os.PathLike[str]) -> Events:
         for column in COLUMNS:
             rows[column.name] = _values(table[column.name], column.dtype)
         meta = json.loads((table.schema.metadata or {}).get(KEY, b"{}"))
-    except (arrow.ArrowException, ValueError, TypeError) as error:
+    except (arrow.ArrowException, ValueError, TypeError, RecursionError) as error:
         if isinstance(error, DataError):
             raise
         raise DataError(f"{os.fspath(path)}: cannot be read as events in Parquet: {error}") from None
-    return Events(rows, meta)
+    return Events(rows, sound_meta(meta) if isinstance(meta, dict) else {})
 
 
 def _values(column: Any, dtype: str) -> NDArray[Any] | list[Any]:

@@ -135,7 +135,8 @@ class _Walk:
             words = self._words(begin + at)
             length = int.from_bytes(words[8:], "little")
             # As HDF5 counts, in 64 bits that run over: number 0 is free space, whose length includes these words.
-            step = (entry + _padded(length) if int.from_bytes(words[:2], "little") else length) % (1 << 64)
+            free = not int.from_bytes(words[:2], "little")
+            step = (length if free else entry + _padded(length)) % (1 << 64)
             if not step:
                 raise DataError(
                     f"{self._path}: damaged: a heap in it has an entry without a length at byte {begin + at}"
@@ -146,7 +147,7 @@ class _Walk:
                 raise DataError(
                     f"{self._path}: no recording: over {MOST_ENTRIES} texts and lists in its heap"
                 )
-            longest = max(longest, min(length, size - at))
+            longest = longest if free else max(longest, min(length, size - at))
             at += step
         return longest
 

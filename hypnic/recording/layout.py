@@ -192,7 +192,9 @@ def read_table(file: h5py.File, name: str) -> NDArray[np.void] | None:
         table = np.zeros(len(raw), dtype)
         for column in dtype.names or ():
             if column in (raw.dtype.names or ()):
-                table[column] = _decoded(raw[column]) if dtype[column].kind == "U" else raw[column]
+                # What is no whole number becomes one that cannot be.
+                with np.errstate(invalid="ignore"):
+                    table[column] = _decoded(raw[column]) if dtype[column].kind == "U" else raw[column]
     except H5_ERRORS as error:
         if isinstance(error, DataError):
             raise
@@ -225,8 +227,10 @@ def _decoded(column: NDArray[Any]) -> NDArray[Any]:
     if not texts.size or not texts.dtype.itemsize:
         return texts
     letters = np.ascontiguousarray(texts).view(np.uint32)
-    # The zeros at the end are numpy's own.
     letters[((letters > 0) & (letters < 32)) | ((letters > 126) & (letters < 160))] = 0xFFFD
+    # Zeros at the end are numpy's own, those within are not.
+    grid = letters.reshape(len(texts), -1)
+    grid[(grid == 0) & np.logical_or.accumulate(grid[:, ::-1] != 0, axis=1)[:, ::-1]] = 0xFFFD
     return letters.view(texts.dtype)
 
 
@@ -236,7 +240,7 @@ def read_meta(node: h5py.Dataset) -> dict[str, Any]:
     for name in node.attrs:
         value = attribute(node, name)
         if isinstance(value, str) and value[:1] in ("{", "["):
-            with contextlib.suppress(ValueError):
+            with contextlib.suppress(ValueError, RecursionError):
                 value = json.loads(value)
         meta[name] = value
     return meta

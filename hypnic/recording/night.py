@@ -15,7 +15,7 @@ import numpy as np
 
 from hypnic.chunk import check_rate, check_site
 from hypnic.errors import DataError, UsageError
-from hypnic.events import Events
+from hypnic.events import Events, sound_meta
 from hypnic.readers.base import UNITS, BaseRecording, Damage, check_unit, infer_unit, parse_start
 from hypnic.recording.check import check_chunks, check_inside
 from hypnic.recording.chunks import PackedRows, ahead
@@ -154,6 +154,15 @@ def written_runs(data: h5py.Dataset) -> list[tuple[int, int]] | None:
         else:
             runs.append((start, stop))
     return None if runs == [(0, n)] else runs
+
+
+def places(data: h5py.Dataset) -> list[Any]:
+    """Return where in its file a data set lies."""
+    if not data.chunks:
+        return [data.shape, data.dtype, data.id.get_offset()]
+    found: list[Any] = []
+    data.id.chunk_iter(lambda chunk: found.append((chunk.chunk_offset, chunk.byte_offset, chunk.size)))
+    return [data.shape, data.dtype, *sorted(found)]
 
 
 class Recording(BaseRecording):
@@ -299,8 +308,8 @@ class Recording(BaseRecording):
         for name in self._file.attrs:
             try:
                 self.attrs |= {} if name in known else {readable(name): attribute(self._file, name)}
-            except H5_ERRORS as error:
-                self.notes.append(f"its attribute {readable(name)[:80]!r} is left out: {why(error)}")
+            except H5_ERRORS:
+                self.notes.append(f"its attribute {readable(name)[:80]!r} is left out: too large, or damaged")
 
     def _infer_units(self) -> None:
         unit = infer_unit(self.read(0.0, min(self.duration, 600.0)), self.rate)
@@ -408,7 +417,7 @@ class Recording(BaseRecording):
         if rows is None:
             return None
         try:
-            return Events(rows, read_meta(self._file["events"]))
+            return Events(rows, sound_meta(read_meta(self._file["events"])))
         except H5_ERRORS as error:
             raise DataError(f"{self.path}: the facts of /events cannot be read: {why(error)}") from None
 
@@ -440,6 +449,10 @@ class Recording(BaseRecording):
                         del file["events"]
                     create_table(file, "events", file_rows(events.array), compress=True)
                     write_meta(file["events"], events.meta)
+                with open_file(partial) as file:
+                    # In a damaged file HDF5 may take for free space what is not.
+                    if places(file["acceleration"]) != places(self._data):
+                        raise ValueError("(the samples would not survive it)")
             except (KeyError, RuntimeError, ValueError) as error:
                 raise DataError(
                     f"{self.path}: too damaged to take events: {why(error)}: write them to a file of their own"

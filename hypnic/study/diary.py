@@ -34,6 +34,9 @@ MISSING: Final = ("", "n/a", "na", "nan", "-", "?", "null")
 MOST_LEVELS: Final = 6
 """Different words in a column beyond which it is taken for free text."""
 
+LARGEST_DIARY: Final = 16 << 20
+"""Bytes of a diary: a page of words for each of ten thousand nights."""
+
 _NO: Final = ("no", "n", "false", "nein", "none", "never", "off")
 """Words that are the natural level to compare with."""
 
@@ -137,6 +140,8 @@ def read_diary(path: str | os.PathLike[str]) -> Diary:
         If it cannot be opened.
     """
     file = Path(path)
+    if file.stat().st_size > LARGEST_DIARY:
+        raise DataError(f"{file}: longer than {LARGEST_DIARY >> 20} MiB, which no diary is")
     try:
         return _read(file)
     except DataError as error:

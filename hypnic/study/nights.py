@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 
 from hypnic.bouts import rest_table
 from hypnic.errors import DataError, UsageError
-from hypnic.events import Events
+from hypnic.events import Events, sound_meta
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -196,10 +196,10 @@ def _of_table(file: Path) -> Night:
     jerks = int((marks.label == LABEL).sum())
     try:
         meta = dict(json.loads(file.read_text(encoding="utf-8-sig"))["meta"]) if ending == ".json" else {}
-    except (ValueError, TypeError, KeyError):
+    except (ValueError, TypeError, KeyError, RecursionError):
         # Somebody else's table: the events are there, and how they were made is not.
         meta = {}
-    return _night(file, Events(meta=meta), evening_of(None, file.name), jerks=jerks)
+    return _night(file, Events(meta=sound_meta(meta)), evening_of(None, file.name), jerks=jerks)
 
 
 def _night(
