@@ -43,7 +43,7 @@ TIME_LIMIT_S: Final = 60.0
 """Time for all that is done with one case."""
 
 MEMORY_LIMIT: Final = 1 << 30
-"""Bytes by which a process may grow over a case: what hypnic promises is stated in its README."""
+"""Bytes by which a process may grow over a case: what the README promises."""
 
 ADDRESS_SPACE: Final = 12 << 30
 """Bytes of address space of a process: what goes beyond fails instead of taking the machine along."""
@@ -294,12 +294,13 @@ def _zigzag(value: int) -> bytes:
 
 
 class Outcome(NamedTuple):
-    """What became of one command on one case."""
+    """What became of one command on one case, how long it took and how much memory (bytes) at its peak."""
 
     command: str
     outcome: str
     line: str
     seconds: float
+    grown: int = 0
 
 
 def commands(format: str, path: Path, number: int, sound: Path) -> dict[str, list[str] | Callable[[], None]]:
@@ -467,7 +468,7 @@ def attempt(cases: Cases, format: str, number: int, folder: Path) -> Iterator[Ou
                 outcome, line = "written elsewhere", ", ".join(changed)
             path.write_bytes(content)
             (place / "converted.h5").unlink(missing_ok=True)
-            yield Outcome(command, outcome, line.replace(name, "…"), seconds)
+            yield Outcome(command, outcome, line.replace(name, "…"), seconds, grown)
 
 
 def listing(folder: Path) -> dict[str, str]:
@@ -581,6 +582,7 @@ def page(
             "commands": sum(counts.values()),
             "outcomes": dict(sorted(counts.items())),
             "slowest_s": round(max(at.seconds for _, _, outcomes in cases for at in outcomes), 2),
+            "most_memory_mib": max(at.grown for _, _, outcomes in cases for at in outcomes) >> 20,
             "failures": [
                 {"case": f"{format}:{number}", "name": case.name, **at._asdict()}
                 for number, case, outcomes in sorted(cases, key=lambda entry: entry[0])
@@ -588,20 +590,29 @@ def page(
                 if at.outcome not in GOOD
             ],
         }
-    lines = [
-        "| files | cases | of them traps | commands run | a result | a result and a line on the damage | refused in a "
-        "line | anything else | slowest |",
-        "|---|---|---|---|---|---|---|---|---|",
-    ]
+    titles = (
+        "files",
+        "cases",
+        "of them traps",
+        "commands run",
+        "a result",
+        "a result and a line on the damage",
+        "refused in a line",
+        "anything else",
+        "slowest (s)",
+        "most memory (MiB)",
+    )
+    lines = [f"| {' | '.join(titles)} |", "|---" * len(titles) + "|"]
     for format, at in figures.items():
         counts = at["outcomes"]
         wrong = {name: count for name, count in counts.items() if name not in GOOD}
         told = ", ".join(f"{count} {name}" for name, count in wrong.items()) or "0"
-        cells = (counts.get("result", 0), counts.get("partly", 0), counts.get("refused", 0), told)
-        lines.append(
-            f"| {format} | {at['cases']} | {at['traps']} | {at['commands']} | {' | '.join(map(str, cells))} "
-            f"| {at['slowest_s']} s |"
+        cells = (
+            *(format, at["cases"], at["traps"], at["commands"]),
+            *(counts.get(name, 0) for name in ("result", "partly", "refused")),
+            *(told, at["slowest_s"], at["most_memory_mib"]),
         )
+        lines.append(f"| {' | '.join(map(str, cells))} |")
     return "\n".join(lines) + "\n", {"seed": options.seed, "formats": figures}
 
 

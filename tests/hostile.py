@@ -642,7 +642,7 @@ def mutate(data: bytes, rng: np.random.Generator) -> tuple[str, bytes]:
         at = int(rng.integers(len(out)))
         if rng.random() < 0.4:
             at %= min(len(out), 1200)
-        size = int(rng.integers(1, 600))
+        size = int(rng.integers(1, 1 + min(600, max(8, len(out) // 10))))
         what = str(rng.choice(["cut", "flip", "overwrite", "double", "leave out", "field", "number"]))
         if what == "cut":
             del out[at:]
