@@ -689,7 +689,7 @@ still = 300
 DIARY: Final = """date;file;subject;caffeine;stress;notes
 2024-03-21;;A;120;low;-
 2024-03-22;;A;0,5;high;x
-;night3;A;;no;y
+;night7;A;;no;y
 """
 
 EVENTS_TSV: Final = "onset\tduration\ttrial_type\tscore\tpeak_g\n" + "".join(

@@ -21,6 +21,7 @@ from hypnic.recording import Recording
 from hypnic.recording import check as bounds
 from hypnic.recording import night as night_module
 from hypnic.recording.check import check_heaps
+from hypnic.report.trace import watch
 from hypnic.settings import Settings
 from hypnic.study import read_diary
 from tests import hostile
@@ -337,3 +338,14 @@ def test_events_are_not_put_where_the_samples_would_not_survive_it(tmp_path, mon
 def test_stored_settings_that_are_none_are_refused(values):
     with pytest.raises(UsageError, match="are none"):
         Settings.from_dict(values)
+
+
+def test_a_page_of_samples_that_are_no_numbers_at_the_end_of_a_piece(tmp_path):
+    xyz = hostile.still() / 4096
+    xyz[1887:1981] = np.inf
+    with h5py.File(tmp_path / "n.h5", "w") as file:
+        file["a"] = xyz
+    with Recording(tmp_path / "n.h5", rate=hostile.RATE, units="g") as recording:
+        course, _ = watch(recording, [(30.0, 39.66)])
+        assert np.isfinite(course.gravity).any()
+        assert np.isfinite(course.level).mean() > 0.5

@@ -272,7 +272,9 @@ def watch(
                         span.levels[first - span.first : last - span.first] = levels.read()
             if bins is not None and levels.count != seen:
                 ends, rows = levels.blocks(seen)
-                bins.add(ends / rate, rows, 0.5 * block / rate, levels.read())
+                # None is whole yet where the piece ends just after a break.
+                if len(ends):
+                    bins.add(ends / rate, rows, 0.5 * block / rate, levels.read())
         if progress is not None:
             progress(detector.index)
     return (bins.course() if bins else None), [
