@@ -28,7 +28,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
@@ -111,12 +111,12 @@ def read_throughout(path: Path, stop: int, hold: int, say: int) -> None:
     os.write(say, struct.pack("<qqq", opened, refused, wrong))
 
 
-def fork(work: object, *words: object) -> int:
+def fork(work: Callable[..., object], *words: object) -> int:
     """Run `work` in a child; the interpreter with h5py in it is not started anew each time."""
     child = os.fork()
     if child == 0:
         try:
-            work(*words)  # type: ignore[operator]
+            work(*words)
         finally:
             os._exit(0)
     return child

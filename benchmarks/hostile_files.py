@@ -423,7 +423,7 @@ def serve(connection: Connection, seed: int, folder: Path) -> None:
     """Be a process that takes one case after the other."""
     import resource
 
-    import hypnic.cli  # noqa: F401
+    import hypnic.cli  # noqa: F401  # before memory is limited, not in the first case
     from hypnic.warmup import warm_up
 
     resource.setrlimit(resource.RLIMIT_AS, (ADDRESS_SPACE, ADDRESS_SPACE))

@@ -166,6 +166,7 @@ class Browsers:
     def _come_and_go(self) -> None:
         from websockets.exceptions import WebSocketException
         from websockets.sync.client import connect
+        from websockets.typing import Origin
 
         host = self._origin.removeprefix("http://")
         handshake = (
@@ -177,7 +178,7 @@ class Browsers:
             with suppress(OSError, WebSocketException, TimeoutError):
                 with socket.create_connection(self._place, timeout=5) as deaf:
                     deaf.sendall(handshake.encode())
-                    with connect(self._url, origin=self._origin, max_size=None) as page:  # type: ignore[arg-type]
+                    with connect(self._url, origin=Origin(self._origin), max_size=None) as page:
                         for _ in range(20):
                             page.recv(timeout=1)
                 self.came += 2
@@ -207,7 +208,7 @@ def soak(hours: float, seed: int, folder: Path) -> list[str]:
     due = 0.0
     with View(0) as view:
         browsers = Browsers(view)
-        session = Session(board, record=night, durable=False)  # type: ignore[arg-type]
+        session = Session(board, record=night, durable=False)
         with session:
             for _ in view.watch(session, "soak"):
                 if board.sent / RATE >= due:
