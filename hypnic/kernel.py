@@ -15,10 +15,10 @@ import math
 
 from hypnic import labels, rest
 from hypnic.jit import jit
-from hypnic.lanes import arranged, load, pack, part, same, store, wide, with_fourth, within
+from hypnic.lanes import arranged, load, pack, part, same, store, sums, wide, with_fourth, within
 from hypnic.layout import *
 
-__all__ = ["finish", "run"]
+__all__ = ["finish", "off_level", "run"]
 
 LAGS = (0.1, 0.2, 0.35, 0.5, 0.75, 1.1)
 """Times (s) after the first twentieth of an event's energy between which its shares are told."""
@@ -115,9 +115,11 @@ def _filter(F, N, xyz, i, flat_weight):
     # Plain and weighted energy beside each other.
     once, twice = pack(F[S_PLAIN1], F[S_SMOOTH1], 0.0), pack(F[S_PLAIN], F[S_ENERGY], 0.0)
     own, mixed = _weights(F)
+    # Doubling is exact: the energy is the one that `_weighted` gives.
+    twice_mixed = mixed + mixed
     rearm, flat = F[S_REARM], F[S_FLAT]
     smooth, rearming = wide(F[P_SMOOTH]), F[P_REARM]
-    whiten, has_hf = F[P_WHITEN] > 0.0, F[P_HAS_HF] > 0.0
+    whiten, has_hf, none = F[P_WHITEN] > 0.0, F[P_HAS_HF] > 0.0, wide(0.0)
     mask, ring, index = N[I_RING] - 1, N[I_RING_POS], N[I_INDEX]
     first = i
     stop = i + 1
@@ -136,16 +138,21 @@ def _filter(F, N, xyz, i, flat_weight):
         low1 = l1 * u - l3 * v + low2
         low2 = l2 * u - l4 * v
         block = block + value
-        energy = _norm2(v)
-        high = 0.0
+        squares, high = v * v, none
         if has_hf:
             w = f0 * value + hf1
             hf1 = f1 * value - f3 * w + hf2
             hf2 = f2 * value - f4 * w
-            high = _norm2(w)
-        store(F, RING + LANES * ring, with_fourth(v, high))
-        weighted = _weighted(v, own, mixed) if whiten else energy
-        once = once + smooth * (pack(energy, weighted, 0.0) - once)
+            high = w * w
+        if whiten:
+            products = twice_mixed * arranged(v, 0, 0, 1) * arranged(v, 1, 2, 2)
+            energies = sums(squares, own * v * v, products, high)
+            energy = pack(part(energies, 0), part(energies, 1) + part(energies, 2), 0.0)
+        else:
+            energies = sums(squares, squares, none, high)
+            energy = pack(part(energies, 0), part(energies, 0), 0.0)
+        store(F, RING + LANES * ring, with_fourth(v, energies))
+        once = once + smooth * (energy - once)
         twice = twice + smooth * (once - twice)
         level = part(twice, 1)
         i += 1
@@ -388,7 +395,14 @@ def _block(F, N):
     F[S_FLOOR] = max(F[P_FLOOR], step * step)
     F[S_NOISE] = median
     F[S_ON] = math.exp(median + on)
-    F[S_OFF] = max(math.exp(median + F[P_OFF]), 0.25 * F[S_FLOOR])
+    if N[I_OPEN]:
+        F[S_OFF] = off_level(F)
+
+
+@jit
+def off_level(F):
+    """Return the energy below which an event dies away, from the background as it is now."""
+    return max(math.exp(F[S_NOISE] + F[P_OFF]), 0.25 * F[S_FLOOR])
 
 
 @jit
@@ -571,6 +585,7 @@ def _open(F, N, level):
                 break
 
     N[I_OPEN] = 1
+    F[S_OFF] = off_level(F)
     N[I_ONSET] = N[I_INDEX] - onset
     N[I_LAST_ABOVE] = N[I_INDEX]
     N[I_PEAK_AT] = N[I_ONSET]
@@ -611,18 +626,15 @@ def _ring_energy(F, slot):
 @jit
 def _gravity(F, N, skip, count):
     """Return the mean acceleration of `count` blocks, the newest `skip` left out, as far as there are any."""
-    x = y = z = 0.0
+    total = wide(0.0)
     newest = N[I_BLOCKS] - 1 - skip
     oldest = max(newest - count + 1, N[I_BLOCKS] - GRAVITY_BLOCKS, 0)
     if newest < oldest:
         newest = oldest = max(N[I_BLOCKS] - 1, 0)
     for k in range(oldest, newest + 1):
-        slot = GRAVITY + LANES * (k % GRAVITY_BLOCKS)
-        x += F[slot]
-        y += F[slot + 1]
-        z += F[slot + 2]
-    scale = 1.0 / (newest - oldest + 1)
-    return x * scale, y * scale, z * scale
+        total = total + load(F, GRAVITY + LANES * (k % GRAVITY_BLOCKS))
+    mean = total * wide(1.0 / (newest - oldest + 1))
+    return part(mean, 0), part(mean, 1), part(mean, 2)
 
 
 @jit

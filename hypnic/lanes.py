@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     Lanes = NDArray[np.float64]
 
-__all__ = ["arranged", "load", "pack", "part", "same", "store", "wide", "with_fourth", "within"]
+__all__ = ["arranged", "load", "pack", "part", "same", "store", "sums", "wide", "with_fourth", "within"]
 
 
 def load(F: NDArray[np.float64], position: int) -> Lanes:
@@ -51,14 +51,20 @@ def part(value: Lanes, lane: int) -> float:
     return float(value[lane])
 
 
-def with_fourth(value: Lanes, last: float) -> Lanes:
-    """Return the three numbers with `last` in the fourth lane."""
-    return np.append(value[:3], last)
+def with_fourth(value: Lanes, other: Lanes) -> Lanes:
+    """Return the three numbers with the fourth of `other`."""
+    return np.append(value[:3], other[3])
 
 
 def arranged(value: Lanes, first: int, second: int, third: int) -> Lanes:
     """Return the numbers of three lanes, which are constants, in that order, and the fourth lane."""
     return value[[first, second, third, 3]]
+
+
+def sums(first: Lanes, second: Lanes, third: Lanes, fourth: Lanes) -> Lanes:
+    """Return the sums over the three axes of four values, each ``(x + y) + z``."""
+    x, y, z, _ = np.array([first, second, third, fourth]).T
+    return np.asarray((x + y) + z)
 
 
 def same(value: Lanes, other: Lanes) -> bool:
@@ -168,20 +174,37 @@ if not config.DISABLE_JIT:
 
         return types.float64(_LANES, lane), code
 
-    @intrinsic
-    def with_fourth(context: Any, value: Any, last: Any) -> Any:
-        def code(target: Any, builder: Any, signature: Any, values: Any) -> Any:
-            return builder.insert_element(values[0], values[1], _INDEX(LANES - 1))
+    def _mixed(builder: Any, one: Any, other: Any, order: list[int]) -> Any:
+        """Lanes of two values: from 0 those of the first, from 4 those of the second."""
+        return builder.shuffle_vector(one, other, ir.Constant(ir.VectorType(_INDEX, LANES), order))
 
-        return _LANES(_LANES, types.float64), code
+    @intrinsic
+    def with_fourth(context: Any, value: Any, other: Any) -> Any:
+        def code(target: Any, builder: Any, signature: Any, values: Any) -> Any:
+            return _mixed(builder, *values, [0, 1, 2, 7])
+
+        return _LANES(_LANES, _LANES), code
+
+    @intrinsic
+    def sums(context: Any, first: Any, second: Any, third: Any, fourth: Any) -> Any:
+        def code(target: Any, builder: Any, signature: Any, values: Any) -> Any:
+            # All x in one value, all y, all z: half as many moves between lanes as four sums on their own.
+            pairs = values[:2], values[2:]
+            low, later_low = (_mixed(builder, *pair, [0, 4, 2, 6]) for pair in pairs)
+            high, later_high = (_mixed(builder, *pair, [1, 5, 3, 7]) for pair in pairs)
+            x = _mixed(builder, low, later_low, [0, 1, 4, 5])
+            y = _mixed(builder, high, later_high, [0, 1, 4, 5])
+            z = _mixed(builder, low, later_low, [2, 3, 6, 7])
+            return builder.fadd(builder.fadd(x, y), z)
+
+        return _LANES(_LANES, _LANES, _LANES, _LANES), code
 
     @intrinsic(prefer_literal=True)
     def arranged(context: Any, value: Any, first: Any, second: Any, third: Any) -> Any:
         order = [lane.literal_value for lane in (first, second, third)] + [LANES - 1]
-        mask = ir.Constant(ir.VectorType(_INDEX, LANES), order)
 
         def code(target: Any, builder: Any, signature: Any, values: Any) -> Any:
-            return builder.shuffle_vector(values[0], values[0], mask)
+            return _mixed(builder, values[0], values[0], order)
 
         return _LANES(_LANES, first, second, third), code
 

@@ -200,7 +200,7 @@ SCALARS: Final = Z_LAST + LANES
     S_BHF,  # and of the high band's energy, and of the differences'
     S_BDIFF,
     S_ON,  # energy that opens an event
-    S_OFF,  # energy below which one dies away
+    S_OFF,  # energy below which the open one dies away
     S_NOISE,  # ln of the background
     S_REARM,  # energy that must be passed before the next event
     S_STEP,  # g, smallest step seen

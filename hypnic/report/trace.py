@@ -129,6 +129,9 @@ class _Levels:
     """The trigger's levels in a detector's state."""
 
     def __init__(self, detector: Detector) -> None:
+        from hypnic.kernel import off_level
+
+        self._off_level = off_level
         self._floats, self._integers = detector.arrays
         self._weighted = self._floats[at.P_WHITEN] > 0.0
 
@@ -141,7 +144,7 @@ class _Levels:
         if not self._weighted:
             # With all directions alike the floor of the plain energy holds for this one too.
             on = max(on, float(floats[at.S_FLOOR]))
-        return level, math.exp(0.5 * floats[at.S_NOISE]), math.sqrt(on), math.sqrt(floats[at.S_OFF])
+        return level, math.exp(0.5 * floats[at.S_NOISE]), math.sqrt(on), math.sqrt(self._off_level(floats))
 
     def blocks(self, since: int) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """Return the ends (samples) and the rows (gravity and energy) of the blocks after `since`, newest last."""
