@@ -124,6 +124,8 @@ def test_dates(tmp_path: Path, text: str, when: date) -> None:
         ("date,notes\n2024-03-21,fine\n", "no column to compare the nights by"),
         ("date,subject,x\n2024-03-21,,5\n", "does not say whose night"),
         ("date,x\n2024-03-21,\n", "no column to compare the nights by; x: nothing is noted"),
+        ("date,n\0te\n2024-03-21,1\n", r"line 1 holds a control character \('\\x00'\)"),
+        ("date,x\n2024-03-21,\x1b[2J\n", r"line 2 holds a control character \('\\x1b'\)"),
     ],
 )
 def test_bad_diaries(tmp_path: Path, text: str, words: str) -> None:

@@ -40,6 +40,9 @@ LARGEST_DIARY: Final = 16 << 20
 _NO: Final = ("no", "n", "false", "nein", "none", "never", "off")
 """Words that are the natural level to compare with."""
 
+_CONTROL: Final = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f]")
+"""All of them but tab and the ends of lines."""
+
 _NUMBER: Final = re.compile(r"[+-]?(?:\d+(?:[.,]\d*)?|[.,]\d+)(?:[eE][+-]?\d+)?")
 
 
@@ -178,9 +181,14 @@ def _text(data: bytes) -> str:
         raise DataError("it is a workbook: save the sheet as CSV")
     encoding = "utf-16" if data.startswith((b"\xff\xfe", b"\xfe\xff")) else "utf-8-sig"
     try:
-        return data.decode(encoding)
+        text = data.decode(encoding)
     except UnicodeDecodeError:
         raise DataError("it is not UTF-8 text: save it as CSV UTF-8") from None
+    # No spreadsheet writes them, and what is said of the diary is printed on a terminal, which some of them steer.
+    if odd := _CONTROL.search(text):
+        line = text.count("\n", 0, odd.start()) + 1
+        raise DataError(f"line {line} holds a control character ({odd[0]!r}): it is not text, or damaged")
+    return text
 
 
 def _table(text: str) -> tuple[list[str], list[tuple[int, list[str]]]]:
