@@ -364,17 +364,16 @@ class Recording(BaseRecording):
         return ahead(walk) if self._packed and block >= LEAST_AHEAD and last - first > 4 * block else walk
 
     def _load(self, begin: int, end: int) -> NDArray[np.float32]:
-        stored = self._rows(begin, end)
-        out = np.empty(stored.shape, np.float32)
+        pieces = self._packed.pieces(begin, end) if self._packed else (self._data[begin:end],)
+        out = np.empty((end - begin, 3), np.float32)
+        done = 0
         # One product in float64, rounded once; beyond float32 it becomes inf, which the detector counts.
         with np.errstate(over="ignore", invalid="ignore"):
-            np.multiply(stored, np.float64(self._factor), out=out, dtype=np.float64, casting="same_kind")
+            for stored in pieces:
+                part = out[done : done + len(stored)]
+                np.multiply(stored, self._factor, out=part, dtype=np.float64, casting="same_kind")
+                done += len(stored)
         return out
-
-    def _rows(self, begin: int, end: int) -> NDArray[Any]:
-        rows = self._packed.read(begin, end) if self._packed else None
-        stored: NDArray[Any] = self._data[begin:end] if rows is None else rows
-        return stored
 
     @property
     def effective_rate(self) -> float:
