@@ -428,7 +428,7 @@ def traps() -> dict[str, tuple[Callable[[Path], Path], bool]]:
             ),
             False,
         ),
-        "bomb in the samples": (bomb_chunks, True),
+        "bomb in the samples": (bomb_chunks, False),
         "bomb in the gaps": (lambda p: bomb_chunks(p, "gaps"), True),
         "bomb in the events": (lambda p: bomb_chunks(p, "events"), False),
         "bomb in a bomb": (lambda p: bomb_chunks(p, megabytes=8000, twice=True), True),

@@ -187,8 +187,13 @@ def test_samples_that_look_like_a_heap_are_none(tmp_path):
 
 def test_chunks_that_unpack_to_more_than_they_hold_are_damage(tmp_path):
     path = hostile.bomb_chunks(tmp_path / "n.h5", megabytes=400)
-    with pytest.raises(DataError, match="unpacks to more than that"):
-        Recording(path)
+    with Recording(path) as recording:
+        assert np.isnan(recording.read()).all()
+        assert {damage.reason for damage in recording.damage} == {
+            "a chunk inflates to another size than it should have"
+        }
+        with pytest.raises(DataError, match="nothing in it can be read"):
+            hypnic.detect(recording)
 
 
 @pytest.mark.parametrize(
@@ -323,15 +328,52 @@ def test_events_are_not_put_where_the_samples_would_not_survive_it(tmp_path, mon
     with Recording(path) as recording:
         found = hypnic.detect(recording)
 
-        def spoil(node, meta):
-            del node.file["acceleration"]
+        def spoil(*_, **__):
+            raise RuntimeError("(a chunk of the samples lies nowhere)")
 
-        monkeypatch.setattr(night_module, "write_meta", spoil)
+        monkeypatch.setattr(night_module, "copy_members", spoil)
         with pytest.raises(DataError, match="too damaged to take events"):
             recording.write_events(found)
         assert len(recording.read()) == recording.n_total
     assert path.read_bytes() == before
     assert list(tmp_path.iterdir()) == [path]
+
+
+def test_events_that_cannot_be_read_are_replaced(tmp_path):
+    path = hostile.night(tmp_path / "n.h5", compress=False)
+    with h5py.File(path) as file:
+        at = file["events"].id.get_chunk_info(0).byte_offset.to_bytes(8, "little")
+    data = path.read_bytes()
+    assert data.count(at) == 1
+    put(path, data.replace(at, (2**48 - 8192).to_bytes(8, "little")))
+    with Recording(path) as recording:
+        with pytest.raises(DataError, match="/events cannot be read"):
+            recording.events()
+        found = hypnic.detect(recording)
+        before = recording.read()
+        recording.write_events(found)
+        assert recording.events().array.tobytes() == found.array.tobytes()
+        assert np.array_equal(recording.read(), before, equal_nan=True)
+
+
+def test_what_others_put_into_a_night_stays_when_events_are_written(tmp_path):
+    path = hostile.night(tmp_path / "n.h5")
+    with h5py.File(path, "r+") as file:
+        file["mine/deep/numbers"] = np.arange(5)
+        file["mine/deep"].attrs["unit"] = "K"
+        file["again"] = file["mine/deep/numbers"]
+        file["mine/round"] = file["mine"]
+        file["there"] = h5py.SoftLink("/nowhere")
+        file["elsewhere"] = h5py.ExternalLink("other.h5", "/x")
+    with Recording(path) as recording:
+        recording.write_events(hypnic.detect(recording))
+    with h5py.File(path) as file:
+        assert list(file["mine/deep/numbers"]) == [0, 1, 2, 3, 4]
+        assert file["mine/deep"].attrs["unit"] == "K"
+        assert file["again"] == file["mine/deep/numbers"]
+        assert file["mine/round"] == file["mine"]
+        assert file.get("there", getlink=True).path == "/nowhere"
+        assert file.get("elsewhere", getlink=True).filename == "other.h5"
 
 
 @pytest.mark.parametrize("values", ["fast", [1, 2], 7])

@@ -8,7 +8,7 @@ import math
 import os
 import re
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Self
 
@@ -279,6 +279,66 @@ def create_table(group: h5py.File, name: str, rows: NDArray[np.void], compress: 
     """Make a table of `rows` (as `file_rows` returns them) that can grow."""
     options = {"compression": "gzip", "shuffle": True} if compress and len(rows) else {}
     group.create_dataset(name, data=rows, maxshape=(None,), chunks=(1024,), **options)
+
+
+def copy_members(
+    old: h5py.Group,
+    new: h5py.Group,
+    leave_out: Collection[str] = (),
+    *,
+    done: dict[int, h5py.HLObject] | None = None,
+    level: int = 0,
+) -> None:
+    """Copy what a group holds, and its attributes, to a new one: chunks as they are packed, links as links.
+
+    Nothing that HDF5 would change in a damaged file is safe, and it fails at moments when nobody can catch it: a new
+    file is sound.
+
+    Parameters
+    ----------
+    old, new : h5py.Group
+        Where from, and where to, in another file.
+    leave_out : collection of str
+        Names of members that are not copied.
+    done : dict, optional
+        What was copied by its address: what two names stand for stays one, and a circle ends.
+    level : int
+        Groups that `old` lies within.
+
+    Raises
+    ------
+    DataError
+        If it is too large, nested too deeply or keeps numbers in other files.
+    OSError, RuntimeError, KeyError, ValueError, TypeError
+        As h5py does, where the old file is damaged or the disk full.
+    """
+    import h5py
+
+    if level > MOST_LEVELS:
+        raise DataError(f"{old.file.filename}: it has groups within groups, more than {MOST_LEVELS} deep")
+    done = {} if done is None else done
+    for name in old.attrs:
+        check_attribute(old, name)
+        new.attrs[name] = old.attrs[name]
+    for name in old:
+        if name in leave_out:
+            continue
+        link = old.get(name, getlink=True)
+        if not isinstance(link, h5py.HardLink):
+            new[name] = link
+            continue
+        node = old[name]
+        address = h5py.h5o.get_info(node.id).addr
+        if address in done:
+            new[name] = done[address]
+        elif isinstance(node, h5py.Group):
+            done[address] = new.create_group(name)
+            copy_members(node, done[address], done=done, level=level + 1)
+        else:
+            if isinstance(node, h5py.Dataset):
+                check_inside(node)
+            old.copy(node, new, name)
+            done[address] = new[name]
 
 
 class Lock:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import os
-import shutil
+import re
 from collections import Counter
 from collections.abc import Iterator
 from datetime import datetime
@@ -27,6 +27,7 @@ from hypnic.recording.layout import (
     WITHDRAWN,
     Lock,
     attribute,
+    copy_members,
     create_table,
     file_rows,
     find_node,
@@ -154,15 +155,6 @@ def written_runs(data: h5py.Dataset) -> list[tuple[int, int]] | None:
         else:
             runs.append((start, stop))
     return None if runs == [(0, n)] else runs
-
-
-def places(data: h5py.Dataset) -> list[Any]:
-    """Return where in its file a data set lies."""
-    if not data.chunks:
-        return [data.shape, data.dtype, data.id.get_offset()]
-    found: list[Any] = []
-    data.id.chunk_iter(lambda chunk: found.append((chunk.chunk_offset, chunk.byte_offset, chunk.size)))
-    return [data.shape, data.dtype, *sorted(found)]
 
 
 class Recording(BaseRecording):
@@ -423,8 +415,8 @@ class Recording(BaseRecording):
     def write_events(self, events: Events) -> None:
         """Put `events` into the night in place of those that it has.
 
-        The file is copied, changed and swapped in whole: a crash leaves the old one as it was. Iterations
-        under way end with a `DataError`.
+        All else is copied to a new file, which is swapped in whole: a crash leaves the old one as it was.
+        Iterations under way end with a `DataError`.
 
         Raises
         ------
@@ -441,18 +433,17 @@ class Recording(BaseRecording):
         if not (os.access(path, os.W_OK) and path.stat().st_mode & 0o222):
             raise DataError(f"{self.path}: the file is read-only: write the events to a file of their own")
         with Lock(path), replacing(path) as partial:
-            shutil.copyfile(path, partial)
             try:
-                with h5py.File(partial, "r+", libver=LIBVER, locking=False) as file:
-                    if "events" in file:
-                        del file["events"]
-                    create_table(file, "events", file_rows(events.array), compress=True)
-                    write_meta(file["events"], events.meta)
-                with open_file(partial) as file:
-                    # In a damaged file HDF5 may take for free space what is not.
-                    if places(file["acceleration"]) != places(self._data):
-                        raise ValueError("(the samples would not survive it)")
-            except (KeyError, RuntimeError, ValueError) as error:
+                with (
+                    open_file(path) as old,
+                    h5py.File(partial, "w", libver=LIBVER, locking=False) as new,
+                ):
+                    copy_members(old, new, leave_out=("events",))
+                    create_table(new, "events", file_rows(events.array), compress=True)
+                    write_meta(new["events"], events.meta)
+            except H5_ERRORS as error:
+                if re.search("errno = [1-9]", str(error)) or getattr(error, "errno", None):
+                    raise
                 raise DataError(
                     f"{self.path}: too damaged to take events: {why(error)}: write them to a file of their own"
                 ) from None
