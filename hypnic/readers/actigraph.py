@@ -22,9 +22,7 @@ from hypnic.readers.archive import members, open_archive, unpack
 from hypnic.readers.base import Format
 from hypnic.readers.blocks import (
     DAMAGED,
-    BlockRecording,
-    check_options,
-    check_start,
+    LoggerRecording,
     choose_site,
     lay_out,
     read_at,
@@ -250,7 +248,7 @@ def _first_two_alike(kind: int, body: bytes) -> bool:
     return word >> 36 == word & ((1 << 36) - 1)
 
 
-class ActigraphRecording(BlockRecording):
+class ActigraphRecording(LoggerRecording):
     """A ``.gt3x`` file of an ActiGraph.
 
     The log is unpacked to a temporary file, so that memory does not grow with its length.
@@ -274,23 +272,12 @@ class ActigraphRecording(BlockRecording):
         If an option is none.
     """
 
-    def __init__(
-        self,
-        path: str | os.PathLike[str],
-        *,
-        rate: float | None = None,
-        site: str | None = None,
-        start: datetime | str | None = None,
-    ) -> None:
-        path, rate, moment = Path(path), check_options(rate), check_start(start)
-        self._log: IO[bytes] = tempfile.TemporaryFile(prefix="hypnic-")  # noqa: SIM115  # closed by close()
-        try:
-            self._setup(path, rate, site, moment)
-        except BaseException:
-            self.close()
-            raise
+    def _opened(self, path: Path) -> IO[bytes]:
+        return tempfile.TemporaryFile(prefix="hypnic-")
 
-    def _setup(self, path: Path, rate: float | None, site: str | None, moment: datetime | None) -> None:
+    def _find(
+        self, path: Path, rate: float | None, site: str | None, start: datetime | None
+    ) -> dict[str, Any]:
         notes: list[str] = []
         with open_archive(path) as archive:
             info = _info(path, archive)
@@ -298,7 +285,7 @@ class ActigraphRecording(BlockRecording):
             old = [] if found else members(archive, "activity.bin")
             if not found and not old:
                 raise DataError(f"{path}: there is neither log.bin nor activity.bin in the archive")
-            if complaint := unpack(path, [*found, *old][0], self._log):
+            if complaint := unpack(path, [*found, *old][0], self._handle):
                 notes.append(complaint)
             if members(archive, "calibration.json"):
                 notes.append("the calibration.json in the archive is not applied")
@@ -309,9 +296,9 @@ class ActigraphRecording(BlockRecording):
         scale, zone = _scale(path, info), _zone(info)
         records = _Records()
         if old:
-            records.scan_old(self._log, _start(path, info), _even(path, nominal))
+            records.scan_old(self._handle, _start(path, info), _even(path, nominal))
         else:
-            records.scan(self._log)
+            records.scan(self._handle)
         count, awake = records.counts(), records.awake()
         reasons = {int(np.count_nonzero(awake[:at])): why for at, why in records.reasons.items()}
         for at in (np.flatnonzero(~awake[:-1] & awake[1:]) + 1).tolist():
@@ -328,25 +315,23 @@ class ActigraphRecording(BlockRecording):
         )
         count = count[awake]
         layout = lay_out(path, time, count, nominal, rate=rate, resolution=1.0, reasons=reasons)
-        if moment is None and zone is None:
+        if start is None and zone is None:
             notes.append("info.txt does not say its time zone: UTC is assumed")
         place = " ".join(info.get(name, "") for name in ("Side", "Limb")).strip()[:40]
         device = (info.get(name, "") for name in ("Device Type", "Serial Number"))
-        super().__init__(
-            path,
-            layout,
-            count,
-            factor=1 / scale,
-            start=moment,
-            zone=zone,
-            local=True,
-            site=choose_site(site, place, notes),
-            scale=1 / scale,
-            dtype="int16",
-            range_g=_range(info),
-            sensor=" ".join(["ActiGraph", *" ".join(device).split()])[:80],
-            notes=notes,
-        )
+        return {
+            "layout": layout,
+            "counts": count,
+            "factor": 1 / scale,
+            "zone": zone,
+            "local": True,
+            "site": choose_site(site, place, notes),
+            "scale": 1 / scale,
+            "dtype": "int16",
+            "range_g": _range(info),
+            "sensor": " ".join(["ActiGraph", *" ".join(device).split()])[:80],
+            "notes": notes,
+        }
 
     def _decode(self, blocks: NDArray[np.int64]) -> NDArray[Any]:
         parts = []
@@ -356,7 +341,7 @@ class ActigraphRecording(BlockRecording):
             self._kind[blocks].tolist(),
             strict=True,
         ):
-            body = np.frombuffer(read_at(self._log, at, size, self.path), np.uint8)
+            body = np.frombuffer(read_at(self._handle, at, size, self.path), np.uint8)
             if kind == ACTIVITY_2:
                 parts.append(body[: size // 6 * 6].view("<i2").reshape(-1, 3))
                 continue
@@ -368,10 +353,6 @@ class ActigraphRecording(BlockRecording):
             joined = (packed[:, :, 0] << 12) | (packed[:, :, 1] << 8) | (packed[:, :, 2] << 4)
             parts.append((joined.view(np.int16) >> 4)[:, [1, 0, 2]])
         return np.concatenate(parts)
-
-    def close(self) -> None:
-        """Let go of the unpacked log."""
-        self._log.close()
 
 
 FORMAT: Final = Format(

@@ -18,10 +18,8 @@ from hypnic.errors import DataError
 from hypnic.readers.base import Format
 from hypnic.readers.blocks import (
     DAMAGED,
-    BlockRecording,
     Layout,
-    check_options,
-    check_start,
+    LoggerRecording,
     choose_site,
     lay_out,
     read_at,
@@ -201,7 +199,7 @@ def _stamps(table: NDArray[np.void]) -> tuple[NDArray[np.float64], bool]:
     return _seconds(table["time"]) + fraction / 65536 - offset / rate, not bool(fine.all())
 
 
-class AxivityRecording(BlockRecording):
+class AxivityRecording(LoggerRecording):
     """A ``.cwa`` file of an Axivity AX3 or AX6.
 
     Parameters
@@ -223,23 +221,9 @@ class AxivityRecording(BlockRecording):
         If an option is none.
     """
 
-    def __init__(
-        self,
-        path: str | os.PathLike[str],
-        *,
-        rate: float | None = None,
-        site: str | None = None,
-        start: datetime | str | None = None,
-    ) -> None:
-        path, rate, moment = Path(path), check_options(rate), check_start(start)
-        self._handle = path.open("rb")
-        try:
-            self._setup(path, rate, site, moment)
-        except BaseException:
-            self.close()
-            raise
-
-    def _setup(self, path: Path, rate: float | None, site: str | None, moment: datetime | None) -> None:
+    def _find(
+        self, path: Path, rate: float | None, site: str | None, start: datetime | None
+    ) -> dict[str, Any]:
         found = _scan(path, self._handle)
         notes = found.notes
         header = os.pread(self._handle.fileno(), HEADER, 0)
@@ -258,24 +242,23 @@ class AxivityRecording(BlockRecording):
             before=found.before,
             after=found.after,
         )
-        if moment is None:
+        if start is None:
             notes.append("the device's clock has no time zone: UTC is assumed")
         self._offset, self._packing = found.offset, found.kind.packing
         unit = 1 / (256 << found.kind.unit)
-        code = found.kind.rate
-        super().__init__(
-            path,
-            layout,
-            found.samples,
-            factor=unit,
-            start=moment,
-            site=choose_site(site, _place(header), notes),
-            scale=unit,
-            dtype="int16",
-            range_g=float(16 >> (code >> 6)) if code < 256 and found.kind.packing >> 4 == 3 else 32768 * unit,
-            sensor=_device(header),
-            notes=notes,
-        )
+        code, accelerometer_alone = found.kind.rate, found.kind.packing >> 4 == 3
+        range_g = float(16 >> (code >> 6)) if code < 256 and accelerometer_alone else 32768 * unit
+        return {
+            "layout": layout,
+            "counts": found.samples,
+            "factor": unit,
+            "site": choose_site(site, _place(header), notes),
+            "scale": unit,
+            "dtype": "int16",
+            "range_g": range_g,
+            "sensor": _device(header),
+            "notes": notes,
+        }
 
     def _decode(self, blocks: NDArray[np.int64]) -> NDArray[Any]:
         raw = b"".join(read_at(self._handle, at, SECTOR, self.path) for at in self._offset[blocks].tolist())
@@ -296,10 +279,6 @@ class AxivityRecording(BlockRecording):
         filled = np.arange(values.shape[1]) < counts[:, np.newaxis]
         out: NDArray[Any] = values[filled]
         return out
-
-    def close(self) -> None:
-        """Close the file."""
-        self._handle.close()
 
 
 def _device(header: bytes) -> str:

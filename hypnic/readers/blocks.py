@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime, timedelta, tzinfo
 from itertools import pairwise
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, NamedTuple
+from typing import IO, TYPE_CHECKING, Any, Final, NamedTuple
 
 import numpy as np
 
@@ -29,6 +29,7 @@ __all__ = [
     "DISORDER",
     "BlockRecording",
     "Layout",
+    "LoggerRecording",
     "check_options",
     "check_start",
     "choose_site",
@@ -444,3 +445,56 @@ class BlockRecording(BaseRecording):
     def _decode(self, blocks: NDArray[np.int64]) -> NDArray[Any]:
         """Return the samples of some blocks, as stored, shape (n, 3)."""
         raise NotImplementedError(f"{type(self).__name__} does not decode its blocks")
+
+
+class LoggerRecording(BlockRecording):
+    """The file of a body-worn logger, which stays open; a subclass finds its blocks (`_find`) and decodes them.
+
+    Parameters
+    ----------
+    path : path-like
+        The file.
+    rate : float, optional
+        Sampling rate in Hz, in place of that of the time stamps.
+    site : {"wrist", "mattress"}, optional
+        By default the wrist.
+    start : datetime or str, optional
+        When the first sample was taken, if not when the file says.
+
+    Raises
+    ------
+    DataError
+        If there is no sound block in it.
+    UsageError
+        If an option is none.
+    """
+
+    def __init__(
+        self,
+        path: str | os.PathLike[str],
+        *,
+        rate: float | None = None,
+        site: str | None = None,
+        start: datetime | str | None = None,
+    ) -> None:
+        path, rate, moment = Path(path), check_options(rate), check_start(start)
+        self._handle = self._opened(path)
+        try:
+            super().__init__(path, **self._find(path, rate, site, moment), start=moment)
+        except BaseException:
+            self.close()
+            raise
+
+    def _opened(self, path: Path) -> IO[bytes]:
+        """Return what the blocks are read from."""
+        return path.open("rb")
+
+    def _find(
+        self, path: Path, rate: float | None, site: str | None, start: datetime | None
+    ) -> dict[str, Any]:
+        """Return what `BlockRecording` wants to know besides path and start."""
+        raise NotImplementedError(f"{type(self).__name__} does not find its blocks")
+
+    def close(self) -> None:
+        """Let go of the file."""
+        self._handle.close()

@@ -18,9 +18,7 @@ from hypnic.errors import DataError
 from hypnic.readers.base import Format
 from hypnic.readers.blocks import (
     DAMAGED,
-    BlockRecording,
-    check_options,
-    check_start,
+    LoggerRecording,
     choose_site,
     lay_out,
     read_at,
@@ -120,7 +118,7 @@ def _pages(handle: Any) -> tuple[NDArray[np.int64], NDArray[np.int64], list[byte
     return np.array(offsets, np.int64), np.array(counts, np.int64), times, damaged
 
 
-class GeneactivRecording(BlockRecording):
+class GeneactivRecording(LoggerRecording):
     """A ``.bin`` file of a GENEActiv.
 
     The samples are counts with a gain and an offset for each axis, which the header gives; they are yielded in g.
@@ -144,23 +142,9 @@ class GeneactivRecording(BlockRecording):
         If an option is none.
     """
 
-    def __init__(
-        self,
-        path: str | os.PathLike[str],
-        *,
-        rate: float | None = None,
-        site: str | None = None,
-        start: datetime | str | None = None,
-    ) -> None:
-        path, rate, moment = Path(path), check_options(rate), check_start(start)
-        self._handle = path.open("rb")
-        try:
-            self._setup(path, rate, site, moment)
-        except BaseException:
-            self.close()
-            raise
-
-    def _setup(self, path: Path, rate: float | None, site: str | None, moment: datetime | None) -> None:
+    def _find(
+        self, path: Path, rate: float | None, site: str | None, start: datetime | None
+    ) -> dict[str, Any]:
         head = os.pread(self._handle.fileno(), LONGEST_HEADER, 0)
         fields = _header(path, head.split(PAGE_START, 1)[0])
         # GENEActiv's own formula: g = (count * 100 - offset) / gain.
@@ -193,25 +177,23 @@ class GeneactivRecording(BlockRecording):
             resolution=RESOLUTION,
             reasons=reasons,
         )
-        if moment is None and zone is None:
+        if start is None and zone is None:
             notes.append("the header does not say its time zone: UTC is assumed")
         self._offset, self._sizes = offset[told], count[told]
         found = re.search(r"to\s*\+?(\d+)", fields.get("Accelerometer Range", ""))
         device = (fields.get(name, "") for name in ("Device Type", "Device Unique Serial Code"))
-        super().__init__(
-            path,
-            layout,
-            self._sizes,
-            factor=100.0 / gain,
-            shift=shift / 100.0,
-            start=moment,
-            zone=zone,
-            local=True,
-            site=choose_site(site, fields.get("Device Location Code", "")[:40], notes),
-            range_g=float(found[1]) if found and float(found[1]) > 0 else None,
-            sensor=" ".join(" ".join(device).split())[:80],
-            notes=notes,
-        )
+        return {
+            "layout": layout,
+            "counts": self._sizes,
+            "factor": 100.0 / gain,
+            "shift": shift / 100.0,
+            "zone": zone,
+            "local": True,
+            "site": choose_site(site, fields.get("Device Location Code", "")[:40], notes),
+            "range_g": float(found[1]) if found and float(found[1]) > 0 else None,
+            "sensor": " ".join(" ".join(device).split())[:80],
+            "notes": notes,
+        }
 
     def _decode(self, blocks: NDArray[np.int64]) -> NDArray[Any]:
         sizes = (self._sizes[blocks] * SAMPLE_DIGITS).tolist()
@@ -230,10 +212,6 @@ class GeneactivRecording(BlockRecording):
         z = (raw[:, 3] << 8) | (raw[:, 4] & 0xF0)
         out: NDArray[Any] = np.stack([x, y, z], axis=1).view(np.int16) >> 4
         return out
-
-    def close(self) -> None:
-        """Close the file."""
-        self._handle.close()
 
 
 FORMAT: Final = Format(
