@@ -356,6 +356,15 @@ def test_events_that_cannot_be_read_are_replaced(tmp_path):
         assert np.array_equal(recording.read(), before, equal_nan=True)
 
 
+def test_events_go_into_a_night_that_is_packed_by_scale_and_offset(tmp_path):
+    make, _ = TRAPS["scale-offset filter"]
+    with Recording(make(tmp_path / "n.h5")) as recording:
+        before = recording.read()
+        recording.write_events(hypnic.detect(recording))
+        assert np.array_equal(recording.read(), before, equal_nan=True)
+        assert recording.events() is not None
+
+
 def test_what_others_put_into_a_night_stays_when_events_are_written(tmp_path):
     path = hostile.night(tmp_path / "n.h5")
     with h5py.File(path, "r+") as file:

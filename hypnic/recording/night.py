@@ -425,33 +425,37 @@ class Recording(BaseRecording):
         OSError
             If the disk is full.
         """
-        import h5py
-
         path = Path(os.path.realpath(self.path))
         if not self._is_night:
             raise DataError(f"{self.path}: not a hypnic night: write the events to a file of their own")
         if not (os.access(path, os.W_OK) and path.stat().st_mode & 0o222):
             raise DataError(f"{self.path}: the file is read-only: write the events to a file of their own")
-        with Lock(path), replacing(path) as partial:
-            try:
-                with (
-                    open_file(path) as old,
-                    h5py.File(partial, "w", libver=LIBVER, locking=False) as new,
-                ):
-                    copy_members(old, new, leave_out=("events",))
-                    create_table(new, "events", file_rows(events.array), compress=True)
-                    write_meta(new["events"], events.meta)
-            except H5_ERRORS as error:
-                if re.search("errno = [1-9]", str(error)) or getattr(error, "errno", None):
-                    raise
-                raise DataError(
-                    f"{self.path}: too damaged to take events: {why(error)}: write them to a file of their own"
-                ) from None
         dataset = self._data.name
+        # What HDF5 holds of an open data set it would pack anew, and for some filters into too little room.
         self._file.close()
-        self._file = open_file(self.path)
-        self._data = _with_cache(self._file[dataset])
-        self._packed = PackedRows.of(self._data)
+        try:
+            with Lock(path), replacing(path) as partial:
+                self._rewrite(path, partial, events)
+        finally:
+            self._file = open_file(self.path)
+            self._data = _with_cache(self._file[dataset])
+            self._packed = PackedRows.of(self._data)
+
+    def _rewrite(self, path: Path, partial: Path, events: Events) -> None:
+        """Copy the night at `path` to `partial`, with other events."""
+        import h5py
+
+        try:
+            with open_file(path) as old, h5py.File(partial, "w", libver=LIBVER, locking=False) as new:
+                copy_members(old, new, leave_out=("events",))
+                create_table(new, "events", file_rows(events.array), compress=True)
+                write_meta(new["events"], events.meta)
+        except H5_ERRORS as error:
+            if re.search("errno = [1-9]", str(error)) or getattr(error, "errno", None):
+                raise
+            raise DataError(
+                f"{self.path}: too damaged to take events: {why(error)}: write them to a file of their own"
+            ) from None
 
     def close(self) -> None:
         """Close the file."""
