@@ -356,6 +356,24 @@ def test_events_that_cannot_be_read_are_replaced(tmp_path):
         assert np.array_equal(recording.read(), before, equal_nan=True)
 
 
+def test_a_chunk_that_claims_gigabytes_is_not_copied(tmp_path):
+    path = hostile.night(tmp_path / "n.h5", compress=False)
+    with h5py.File(path) as file:
+        chunk = file["annotations"].id.get_chunk_info(0)
+    # A key of the chunk's B-tree: its size, no filters left out, where it lies, and its address in the file.
+    key = chunk.size.to_bytes(4, "little") + bytes(4 + 16) + chunk.byte_offset.to_bytes(8, "little")
+    data = path.read_bytes()
+    assert data.count(key) == 1
+    put(path, data.replace(key, (2314223616).to_bytes(4, "little") + key[4:]))
+    before = path.read_bytes()
+    with Recording(path) as recording:
+        found = hypnic.detect(recording)
+        with pytest.raises(DataError, match="a chunk of /annotations claims 2314223616 bytes"):
+            recording.write_events(found)
+        assert len(recording.read()) == recording.n_total
+    assert path.read_bytes() == before
+
+
 def test_events_go_into_a_night_that_is_packed_by_scale_and_offset(tmp_path):
     make, _ = TRAPS["scale-offset filter"]
     with Recording(make(tmp_path / "n.h5")) as recording:
@@ -372,6 +390,12 @@ def test_what_others_put_into_a_night_stays_when_events_are_written(tmp_path):
         file["mine/deep"].attrs["unit"] = "K"
         file["again"] = file["mine/deep/numbers"]
         file["mine/round"] = file["mine"]
+        file["mine/one"] = 2.5
+        file["mine/nothing"] = h5py.Empty("f4")
+        file.create_dataset("mine/unwritten", shape=(10**12,), dtype="f8")
+        file.create_dataset("mine/sparse", shape=(10**9, 3), dtype="f8", chunks=(100, 3), compression="gzip")[
+            :5
+        ] = 1
         file["there"] = h5py.SoftLink("/nowhere")
         file["elsewhere"] = h5py.ExternalLink("other.h5", "/x")
     with Recording(path) as recording:
@@ -381,6 +405,11 @@ def test_what_others_put_into_a_night_stays_when_events_are_written(tmp_path):
         assert file["mine/deep"].attrs["unit"] == "K"
         assert file["again"] == file["mine/deep/numbers"]
         assert file["mine/round"] == file["mine"]
+        assert file["mine/one"][()] == 2.5
+        assert file["mine/nothing"].shape is None
+        assert file["mine/unwritten"].shape == (10**12,)
+        assert file["mine/sparse"].id.get_num_chunks() == 1
+        assert file["mine/sparse"][:6, 0].tolist() == [1, 1, 1, 1, 1, 0]
         assert file.get("there", getlink=True).path == "/nowhere"
         assert file.get("elsewhere", getlink=True).filename == "other.h5"
 

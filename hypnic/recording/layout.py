@@ -49,6 +49,9 @@ TABLES: Final = {
 }
 """The tables of a night and their types in memory; strings are fixed-length UTF-8 in the file."""
 
+COPIED: Final = 1 << 24
+"""Bytes that are copied at a time."""
+
 WITHDRAWN: Final = "withdrawn"
 """Label of an annotation that was taken back while the night grew: readers, and closing, leave it out.
 
@@ -291,8 +294,8 @@ def copy_members(
 ) -> None:
     """Copy what a group holds, and its attributes, to a new one: chunks as they are packed, links as links.
 
-    Nothing that HDF5 would change in a damaged file is safe, and it fails at moments when nobody can catch it: a new
-    file is sound.
+    Nothing that HDF5 would change in a damaged file is safe, and its own copying takes a damaged file's word for how
+    large a chunk is: both can end the process. A new file is sound.
 
     Parameters
     ----------
@@ -308,7 +311,7 @@ def copy_members(
     Raises
     ------
     DataError
-        If it is too large, nested too deeply or keeps numbers in other files.
+        If it is too large, nested too deeply, keeps numbers in other files or holds others than fixed-size values.
     OSError, RuntimeError, KeyError, ValueError, TypeError
         As h5py does, where the old file is damaged or the disk full.
     """
@@ -335,10 +338,47 @@ def copy_members(
             done[address] = new.create_group(name)
             copy_members(node, done[address], done=done, level=level + 1)
         else:
-            if isinstance(node, h5py.Dataset):
-                check_inside(node)
-            old.copy(node, new, name)
-            done[address] = new[name]
+            done[address] = _copied(node, new, name)
+
+
+def _copied(old: h5py.Dataset, new: h5py.Group, name: str) -> h5py.Dataset:
+    """Return a copy of a data set, its chunks as they are stored."""
+    import h5py
+
+    path = old.file.filename
+    if not isinstance(old, h5py.Dataset):
+        raise DataError(f"{path}: {old.name} is no data set, and is not copied")
+    check_inside(old)
+    if old.dtype.hasobject:
+        raise DataError(f"{path}: {old.name} holds values of no fixed size, which are not copied")
+    plan = old.id.get_create_plist()
+    # Room for what was never written is never taken.
+    plan.set_alloc_time(h5py.h5d.ALLOC_TIME_INCR if old.chunks else h5py.h5d.ALLOC_TIME_LATE)
+    raw = name.encode("utf-8", "surrogateescape")
+    made = h5py.Dataset(h5py.h5d.create(new.id, raw, old.id.get_type().copy(), old.id.get_space(), plan))
+    for attribute_name in old.attrs:
+        check_attribute(old, attribute_name)
+        made.attrs[attribute_name] = old.attrs[attribute_name]
+    in_file = Path(path).stat().st_size
+    if old.chunks:
+        sizes: list[tuple[tuple[int, ...], int]] = []
+        old.id.chunk_iter(lambda chunk: sizes.append((chunk.chunk_offset, chunk.size)))
+        plain = 0 if plan.get_nfilters() else math.prod(old.chunks) * old.dtype.itemsize
+        for offset, size in sizes:
+            if size > in_file or (plain and size != plain):
+                raise ValueError(f"(a chunk of {old.name} claims {size} bytes)")
+            skipped, stored = old.id.read_direct_chunk(offset)
+            made.id.write_direct_chunk(offset, stored, skipped)
+    elif stored_bytes := old.id.get_storage_size():
+        if stored_bytes > in_file:
+            raise ValueError(f"({old.name} claims {stored_bytes} bytes)")
+        if old.shape:
+            rows = max(1, COPIED * len(old) // stored_bytes)
+            for at in range(0, len(old), rows):
+                made[at : at + rows] = old[at : at + rows]
+        else:
+            made[()] = old[()]
+    return made
 
 
 class Lock:
