@@ -11,20 +11,15 @@ from typing import TYPE_CHECKING, Annotated, Final
 import typer
 
 from hypnic.cli.shared import (
+    AS_SAID,
     AutocalibrateOption,
-    ColumnsOption,
-    DatasetOption,
-    RateOption,
-    ScaleOption,
-    SiteOption,
-    TimeOption,
-    UnitsOption,
+    Reading,
     app,
     calibrate_night,
     complain,
-    open_night,
     plain,
     progress_bar,
+    reads,
 )
 
 if TYPE_CHECKING:
@@ -40,6 +35,7 @@ NOTES_SIZE: Final = 4096
 
 
 @app.command()
+@reads
 def convert(
     paths: Annotated[
         list[Path],
@@ -47,13 +43,7 @@ def convert(
             metavar="IN... OUT", help="Recordings (or patterns), then the HDF5 night or folder to make."
         ),
     ],
-    site: SiteOption = None,
-    rate: RateOption = None,
-    dataset: DatasetOption = None,
-    scale: ScaleOption = None,
-    units: UnitsOption = None,
-    columns: ColumnsOption = None,
-    time: TimeOption = None,
+    reading: Reading = AS_SAID,
     autocalibrate: AutocalibrateOption = False,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace existing files.")] = False,
 ) -> None:
@@ -81,7 +71,7 @@ def convert(
         try:
             if out.exists() and not overwrite:
                 raise DataError(f"{out}: the file exists already: choose another name or --overwrite")
-            with open_night(file, dataset, rate, scale, units, site, columns, time) as recording:
+            with reading.open(file) as recording:
                 calibrate_night(recording, autocalibrate)
                 _write(recording, out, overwrite)
                 damaged = bool(recording.damage)

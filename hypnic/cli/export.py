@@ -8,18 +8,13 @@ from typing import Annotated, Literal
 import typer
 
 from hypnic.cli.shared import (
-    ColumnsOption,
-    DatasetOption,
-    RateOption,
-    ScaleOption,
+    AS_SAID,
+    Reading,
     SettingsOption,
-    SiteOption,
-    TimeOption,
-    UnitsOption,
     app,
-    open_night,
     progress_bar,
     read_settings,
+    reads,
     summary,
 )
 
@@ -29,6 +24,7 @@ To = Literal["bids", "edf", "fif", "csv", "tsv", "json", "jsonl", "parquet"]
 
 
 @app.command()
+@reads
 def export(
     file: Annotated[Path, typer.Argument(help="A recording.")],
     output: Annotated[Path, typer.Argument(help="File to write; for BIDS the folder of the data set.")],
@@ -49,13 +45,7 @@ def export(
     ] = None,
     task: Annotated[str | None, typer.Option(help="BIDS: label of the task; sleep by default.")] = None,
     settings: SettingsOption = None,
-    site: SiteOption = None,
-    rate: RateOption = None,
-    dataset: DatasetOption = None,
-    scale: ScaleOption = None,
-    units: UnitsOption = None,
-    columns: ColumnsOption = None,
-    time: TimeOption = None,
+    reading: Reading = AS_SAID,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace existing files.")] = False,
 ) -> None:
     """Write a recording and its events as BIDS, EDF+, MNE's FIF or a table.
@@ -83,7 +73,7 @@ def export(
     if exporter.suffixes and not overwrite:
         # Before a detector runs for nothing.
         refuse_existing(output)
-    with open_night(file, dataset, rate, scale, units, site, columns, time) as recording:
+    with reading.open(file) as recording:
         chosen = read_settings(settings, recording.site)
         events = None if detect or chosen is not None else stored_events(recording)
         if events is None:

@@ -11,20 +11,15 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from hypnic.cli.shared import (
-    ColumnsOption,
-    DatasetOption,
-    RateOption,
-    ScaleOption,
+    AS_SAID,
+    Reading,
     SettingsOption,
-    SiteOption,
-    TimeOption,
-    UnitsOption,
     app,
     clock_text,
-    open_night,
     parse_clock,
     progress_bar,
     read_settings,
+    reads,
 )
 
 if TYPE_CHECKING:
@@ -124,6 +119,7 @@ def score(
 
 
 @app.command()
+@reads
 def explain(
     file: Annotated[Path, typer.Argument(help="A recording.")],
     event: Annotated[int | None, typer.Argument(metavar="ID", help="Id of the event in its table.")] = None,
@@ -135,13 +131,7 @@ def explain(
     ] = None,
     settings: SettingsOption = None,
     json: Annotated[bool, typer.Option("--json", help="As JSON.")] = False,
-    site: SiteOption = None,
-    rate: RateOption = None,
-    dataset: DatasetOption = None,
-    scale: ScaleOption = None,
-    units: UnitsOption = None,
-    columns: ColumnsOption = None,
-    time: TimeOption = None,
+    reading: Reading = AS_SAID,
 ) -> None:
     """Say why an event got its label: its features, what each added, and what decided.
 
@@ -154,7 +144,7 @@ def explain(
     if (event is None) == (at is None):
         raise UsageError("say which event: its ID, or --at a time")
     seconds = None if at is None else parse_clock(at, "--at")
-    with open_night(file, dataset, rate, scale, units, site, columns, time) as recording:
+    with reading.open(file) as recording:
         chosen = read_settings(settings, recording.site)
         with progress_bar(recording.n_total, file.name) as progress:
             why = explain_event(recording, event, at_s=seconds, settings=chosen, progress=progress)
@@ -169,6 +159,7 @@ def explain(
 
 
 @app.command()
+@reads
 def rest(
     file: Annotated[Path, typer.Argument(help="A recording.")],
     format: Annotated[
@@ -180,13 +171,7 @@ def rest(
         bool, typer.Option("--windows", help="csv, tsv: the onset windows instead of the bouts.")
     ] = False,
     settings: SettingsOption = None,
-    site: SiteOption = None,
-    rate: RateOption = None,
-    dataset: DatasetOption = None,
-    scale: ScaleOption = None,
-    units: UnitsOption = None,
-    columns: ColumnsOption = None,
-    time: TimeOption = None,
+    reading: Reading = AS_SAID,
 ) -> None:
     """List the bouts of rest, and the onset windows, with the jerks in each.
 
@@ -202,7 +187,7 @@ def rest(
     if output is not None and format == "table":
         raise UsageError("a table is for the terminal: write csv, tsv or json")
     fmt = format or ending or ("table" if sys.stdout.isatty() else "csv")
-    with open_night(file, dataset, rate, scale, units, site, columns, time) as recording:
+    with reading.open(file) as recording:
         chosen = read_settings(settings, recording.site)
         with progress_bar(recording.n_total, file.name) as progress:
             found = rest_table(detect(recording, settings=chosen, progress=progress))

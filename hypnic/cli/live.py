@@ -15,17 +15,13 @@ from typing import TYPE_CHECKING, Annotated, Any, Final, TextIO
 import typer
 
 from hypnic.cli.shared import (
-    ColumnsOption,
-    DatasetOption,
-    RateOption,
-    ScaleOption,
+    AS_SAID,
+    Reading,
     Site,
-    SiteOption,
-    TimeOption,
-    UnitsOption,
     app,
     plain,
     read_settings,
+    reads,
     summary,
 )
 from hypnic.cli.view import ViewHostOption, ViewOption, ViewPortOption, open_view, say_where
@@ -177,6 +173,7 @@ def stream(
 
 
 @app.command()
+@reads
 def replay(
     file: Annotated[Path, typer.Argument(help="A recording of any kind, or a log of a board's bytes.")],
     speed: Annotated[float, typer.Option(help="Times the recorded speed; inf for as fast as can be.")] = 1.0,
@@ -197,13 +194,7 @@ def replay(
     on_event: CommandOption = None,
     lsl: LslOption = False,
     duration: DurationOption = None,
-    site: SiteOption = None,
-    rate: RateOption = None,
-    dataset: DatasetOption = None,
-    scale: ScaleOption = None,
-    units: UnitsOption = None,
-    columns: ColumnsOption = None,
-    time: TimeOption = None,
+    reading: Reading = AS_SAID,
     lsb_per_g: PerGOption = None,
     settings: SettingsOption = None,
     overwrite: OverwriteOption = False,
@@ -218,16 +209,7 @@ def replay(
 
     if is_port(str(file)):
         raise UsageError(f"{file} is a port: use hypnic stream")
-    given: dict[str, Any] = {
-        "dataset": dataset,
-        "rate": rate,
-        "scale": scale,
-        "units": units,
-        "site": site,
-        "columns": columns,
-        "time_column": time,
-        "lsb_per_g": lsb_per_g,
-    }
+    given = reading.given() | {"lsb_per_g": lsb_per_g}
     seconds = _seconds(duration)
     if pty:
         if record or events or on_event or lsl or duration or view:

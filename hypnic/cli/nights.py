@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import sys
 from contextlib import nullcontext
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -23,26 +24,26 @@ from hypnic.cli.many import (
     is_many,
 )
 from hypnic.cli.shared import (
+    AS_SAID,
     AutocalibrateOption,
     ColumnsOption,
     DatasetOption,
     PlaceOption,
-    RateOption,
+    Reading,
     ReferenceOption,
     ScaleOption,
     SettingsOption,
     Site,
-    SiteOption,
     TimeOption,
     UnitsOption,
     app,
     calibrate_night,
     clock_text,
     complain,
-    open_night,
     plain,
     progress_bar,
     read_settings,
+    reads,
     reference_notes,
     say,
     summary,
@@ -62,6 +63,7 @@ Placement = Literal["frame", "limb", "partner"]
 
 
 @app.command()
+@reads
 def detect(
     files: Annotated[
         list[Path],
@@ -81,13 +83,7 @@ def detect(
         str | None,
         typer.Option(help="Only these labels, with commas between; jerks and all are short for their like."),
     ] = None,
-    site: SiteOption = None,
-    rate: RateOption = None,
-    dataset: DatasetOption = None,
-    scale: ScaleOption = None,
-    units: UnitsOption = None,
-    columns: ColumnsOption = None,
-    time: TimeOption = None,
+    reading: Reading = AS_SAID,
     settings: SettingsOption = None,
     reference: ReferenceOption = None,
     place: PlaceOption = None,
@@ -119,16 +115,7 @@ def detect(
     if is_many(files, asked):
         single = {"reference": reference, "reference-place": place, "write-events": write_events or None}
         _refuse(single, "goes with single recordings, not with folders, patterns, --jobs or --dask")
-        options = {
-            "dataset": dataset,
-            "rate": rate,
-            "scale": scale,
-            "units": units,
-            "site": site,
-            "columns": columns,
-            "time_column": time,
-        }
-        detect_many(files, output, asked, format, _labels(labels, "csv"), settings, options)
+        detect_many(files, output, asked, format, _labels(labels, "csv"), settings, reading.given())
         return
     several = len(files) > 1
     if several and output is None and format not in (None, "table"):
@@ -146,13 +133,9 @@ def detect(
     failed = 0
     for path, name in zip(files, _names(files), strict=True):
         try:
-            second = (
-                nullcontext()
-                if reference is None
-                else open_night(reference, dataset, rate, scale, units, None, columns, time)
-            )
+            second = nullcontext() if reference is None else replace(reading, site=None).open(reference)
             with (
-                open_night(path, dataset, rate, scale, units, site, columns, time) as recording,
+                reading.open(path) as recording,
                 second as other,
             ):
                 calibration = calibrate_night(recording, autocalibrate)
@@ -198,23 +181,18 @@ def detect(
 
 
 @app.command()
+@reads
 def info(
     file: Annotated[Path, typer.Argument(help="A recording.")],
     json: Annotated[bool, typer.Option("--json", help="As JSON.")] = False,
-    site: SiteOption = None,
-    rate: RateOption = None,
-    dataset: DatasetOption = None,
-    scale: ScaleOption = None,
-    units: UnitsOption = None,
-    columns: ColumnsOption = None,
-    time: TimeOption = None,
+    reading: Reading = AS_SAID,
     autocalibrate: AutocalibrateOption = False,
 ) -> None:
     """Say what a recording is: rate, length, gaps, range, noise, rest, and what looks wrong."""
     from hypnic.errors import DataError
     from hypnic.quality import describe
 
-    with open_night(file, dataset, rate, scale, units, site, columns, time) as recording:
+    with reading.open(file) as recording:
         said = []
         try:
             calibration = calibrate_night(recording, autocalibrate)
@@ -290,13 +268,14 @@ def simulate(
     from hypnic.events import JERKS
     from hypnic.simulate import Sleeper, write
 
-    of_real = {"dataset": dataset, "scale": scale, "units": units, "columns": columns, "time": time}
     if into is not None:
         of_night = {"hours": hours, "sensor": sensor, "faults": faults or None, "reference": reference}
         _refuse(of_night, "does not go with --into")
-        with open_night(into, dataset, rate, scale, units, site, columns, time) as recording:
+        reading = Reading(site, rate, dataset, scale, units, columns, time)
+        with reading.open(into) as recording:
             _inject(recording, output, jerks, seed, peak_g, quiet_g, overwrite)
         return
+    of_real = {"dataset": dataset, "scale": scale, "units": units, "columns": columns, "time": time}
     _refuse({"peak-g": peak_g, "quiet-g": quiet_g, **of_real}, "needs --into")
     where, length, rate = site or "wrist", 8.0 if hours is None else hours, 100.0 if rate is None else rate
     sleeper = Sleeper(

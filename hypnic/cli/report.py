@@ -3,26 +3,22 @@
 from __future__ import annotations
 
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from hypnic.cli.shared import (
-    ColumnsOption,
-    DatasetOption,
+    AS_SAID,
     PlaceOption,
-    RateOption,
+    Reading,
     ReferenceOption,
-    ScaleOption,
     SettingsOption,
-    SiteOption,
-    TimeOption,
-    UnitsOption,
     app,
-    open_night,
     progress_bar,
     read_settings,
+    reads,
     reference_notes,
 )
 
@@ -36,6 +32,7 @@ __all__ = ["report"]
 
 
 @app.command()
+@reads
 def report(
     file: Annotated[Path, typer.Argument(help="A recording.")],
     output: Annotated[
@@ -51,13 +48,7 @@ def report(
         typer.Option(help="Time zone to tell times in, such as Europe/Zurich; by default as the file says."),
     ] = None,
     title: Annotated[str | None, typer.Option(help="In place of the file's name.")] = None,
-    site: SiteOption = None,
-    rate: RateOption = None,
-    dataset: DatasetOption = None,
-    scale: ScaleOption = None,
-    units: UnitsOption = None,
-    columns: ColumnsOption = None,
-    time: TimeOption = None,
+    reading: Reading = AS_SAID,
     settings: SettingsOption = None,
     reference: ReferenceOption = None,
     place: PlaceOption = None,
@@ -82,12 +73,12 @@ def report(
     if place is not None and reference is None:
         raise UsageError("--reference-place goes only with --reference")
     where = None if zone is None else _zone(zone)
-    with open_night(file, dataset, rate, scale, units, site, columns, time) as recording:
+    with reading.open(file) as recording:
         events = _stored(recording) if stored else None
         chosen = read_settings(settings, recording.site)
         with progress_bar(recording.n_total, file.name) as progress:
             if reference is not None:
-                with open_night(reference, dataset, rate, scale, units, None, columns, time) as other:
+                with replace(reading, site=None).open(reference) as other:
                     events = detect_in(
                         recording, settings=chosen, progress=progress, reference=other, place=place
                     )

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import inspect
 import re
 import shutil
 import sys
 import textwrap
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import wraps
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
@@ -24,11 +27,13 @@ if TYPE_CHECKING:
     from hypnic.settings import Settings
 
 __all__ = [
+    "AS_SAID",
     "AutocalibrateOption",
     "ColumnsOption",
     "DatasetOption",
     "PlaceOption",
     "RateOption",
+    "Reading",
     "ReferenceOption",
     "ScaleOption",
     "SettingsOption",
@@ -40,11 +45,11 @@ __all__ = [
     "calibrate_night",
     "clock_text",
     "complain",
-    "open_night",
     "parse_clock",
     "plain",
     "progress_bar",
     "read_settings",
+    "reads",
     "reference_notes",
     "say",
     "summary",
@@ -120,29 +125,55 @@ def _root(
     return
 
 
-def open_night(
-    path: Path,
-    dataset: str | None,
-    rate: float | None,
-    scale: float | None,
-    units: str | None,
-    site: str | None,
-    columns: str | None,
-    time: str | None,
-) -> BaseRecording:
-    """Open a recording with what the options say of it."""
-    from hypnic.readers import open_recording
+@dataclass(frozen=True)
+class Reading:
+    """What the options of every command on recordings say of them, in place of what a file says or does not say."""
 
-    return open_recording(
-        path,
-        dataset=dataset,
-        rate=rate,
-        scale=scale,
-        units=units,
-        site=site,
-        columns=columns,
-        time_column=time,
-    )
+    site: SiteOption = None
+    rate: RateOption = None
+    dataset: DatasetOption = None
+    scale: ScaleOption = None
+    units: UnitsOption = None
+    columns: ColumnsOption = None
+    time: TimeOption = None
+
+    def given(self) -> dict[str, Any]:
+        """Return them as `hypnic.open` takes them."""
+        return {
+            "site": self.site,
+            "rate": self.rate,
+            "dataset": self.dataset,
+            "scale": self.scale,
+            "units": self.units,
+            "columns": self.columns,
+            "time_column": self.time,
+        }
+
+    def open(self, path: Path) -> BaseRecording:
+        """Open a recording."""
+        from hypnic.readers import open_recording
+
+        return open_recording(path, **self.given())
+
+
+AS_SAID = Reading()
+"""All as the file says."""
+
+
+def reads(command: Callable[..., None]) -> Callable[..., None]:
+    """Give a command the options of `Reading` in the place of its parameter `reading`."""
+    fields = inspect.signature(Reading, eval_str=True).parameters
+
+    @wraps(command)
+    def with_options(**given: Any) -> None:
+        command(reading=Reading(**{name: given.pop(name) for name in fields}), **given)
+
+    signature = inspect.signature(command, eval_str=True)
+    own = list(signature.parameters.values())
+    at = next(at for at, parameter in enumerate(own) if parameter.name == "reading")
+    own[at : at + 1] = [field.replace(kind=own[at].kind) for field in fields.values()]
+    with_options.__signature__ = signature.replace(parameters=own)  # type: ignore[attr-defined]  # typer asks for it
+    return with_options
 
 
 def calibrate_night(recording: BaseRecording, wanted: bool) -> Calibration | None:
