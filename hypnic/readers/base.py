@@ -11,7 +11,6 @@ import os
 from collections.abc import Callable, Iterable, Iterator
 from datetime import UTC, datetime
 from html import escape
-from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, Self
 
@@ -279,7 +278,9 @@ class BaseRecording:
             raise DataError(f"{self.path}: there are no samples in it")
         self._check_gaps()
         self._lost = np.concatenate([[0], np.cumsum(self.gaps["missing"])])
-        self._after = self.gaps["sample"] + self._lost[1:]
+        # The row, and the number of the sample, before which each gap is.
+        self._before = np.ascontiguousarray(self.gaps["sample"])
+        self._after = self._before + self._lost[1:]
 
     def _check_gaps(self) -> None:
         samples, missing = self.gaps["sample"], self.gaps["missing"]
@@ -461,24 +462,29 @@ class BaseRecording:
         """Return the first stored row whose sample number is `number` or more."""
         past = int(np.searchsorted(self._after, number, side="right"))
         row = number - int(self._lost[past])
-        return min(row, int(self.gaps["sample"][past])) if past < len(self.gaps) else row
+        return min(row, int(self._before[past])) if past < len(self.gaps) else row
 
     def _number(self, row: int) -> int:
         """Return the sample number of a stored row."""
-        return row + int(self._lost[np.searchsorted(self.gaps["sample"], row, side="right")])
+        return row + int(self._lost[np.searchsorted(self._before, row, side="right")])
 
     def _walk(self, first: int, last: int, block: int) -> Iterator[tuple[int, NDArray[np.float32]]]:
         """Yield (sample number, samples) for every unbroken stretch of at most `block` readable samples."""
-        cuts = np.unique(self.gaps["sample"])
-        for begin, end in self._present(self._row(first), self._row(last)):
-            for at in range(begin, end, block):
-                for row, xyz in self._sound(at, min(at + block, end)):
-                    if self.calibration is not None:
-                        xyz = self.calibration.apply(xyz)
-                    inner = cuts[np.searchsorted(cuts, row, "right") : np.searchsorted(cuts, row + len(xyz))]
-                    edges = [row, *inner.tolist(), row + len(xyz)]
-                    for low, high in pairwise(edges):
-                        yield self._number(low), xyz[low - row : high - row]
+        for row, xyz in self._blocks(self._row(first), self._row(last), block):
+            inner = slice(*np.searchsorted(self._before, (row + 1, row + len(xyz))))
+            lows = np.unique([row, *self._before[inner]])
+            numbers = lows + self._lost[np.searchsorted(self._before, lows, side="right")]
+            for low, high, number in zip(
+                (lows - row).tolist(), [*(lows[1:] - row).tolist(), len(xyz)], numbers.tolist(), strict=True
+            ):
+                yield number, xyz[low:high]
+
+    def _blocks(self, begin: int, end: int, block: int) -> Iterator[tuple[int, NDArray[np.float32]]]:
+        """Yield (row, samples) for what can be read of the rows `begin` to `end`, at most `block` at a time."""
+        for low, high in self._present(begin, end):
+            for at in range(low, high, block):
+                for row, xyz in self._sound(at, min(at + block, high)):
+                    yield row, xyz if self.calibration is None else self.calibration.apply(xyz)
 
     def _present(self, begin: int, end: int) -> Iterator[tuple[int, int]]:
         """Yield the stretches of rows between `begin` and `end` that were ever written."""

@@ -350,10 +350,10 @@ class Recording(BaseRecording):
             else:
                 yield low, xyz
 
-    def _walk(self, first: int, last: int, block: int) -> Iterator[tuple[int, NDArray[np.float32]]]:
-        walk = super()._walk(first, last, block)
+    def _blocks(self, begin: int, end: int, block: int) -> Iterator[tuple[int, NDArray[np.float32]]]:
+        blocks = super()._blocks(begin, end, block)
         # Neither for little nor in small pieces is a thread worth what handing over costs.
-        return ahead(walk) if self._packed and block >= LEAST_AHEAD and last - first > 4 * block else walk
+        return ahead(blocks) if self._packed and block >= LEAST_AHEAD and end - begin > 4 * block else blocks
 
     def _load(self, begin: int, end: int) -> NDArray[np.float32]:
         pieces = self._packed.pieces(begin, end) if self._packed else (self._data[begin:end],)
