@@ -420,7 +420,7 @@ class SerialIMU(_StreamSource):
             raise self._error
 
     def stop(self) -> None:
-        """Ask for the end: iteration hands over what has come, and ends. Returns at once."""
+        """Ask for the end: iteration hands over what has come, read or not, and ends. Returns at once."""
         self._stop.set()
 
     def close(self) -> None:
@@ -547,6 +547,11 @@ class SerialIMU(_StreamSource):
                     self._find_again()
                 else:
                     self._read(self._link)
+            if self._link is not None:
+                # What came before the end was asked for belongs to the night.
+                last = self._link.drain()
+                if last:
+                    self._take(self._now(), last)
             self._mailbox.put(self._assembler.finish())
         except Exception as error:
             self._error = error
@@ -559,13 +564,13 @@ class SerialIMU(_StreamSource):
     def _read(self, link: Link) -> None:
         try:
             data = link.read()
-            arrival = self._now()
+            if data:
+                # Before anything is written: a port that has gone meanwhile does not cost what it has given.
+                self._take(self._now(), data)
             self._commander.step(self._assembler.decoder, link, _seconds())
         except LOST:
             self._lose()
             return
-        if data:
-            self._take(arrival, data)
         silence = _seconds() - self._last_sample
         if silence > self._stall and self._state == "streaming":
             self._state = "stalled"
