@@ -38,6 +38,7 @@ _COMMAND_EVERY = 1.0
 _SHORTEST_BACKOFF = 0.1
 _LONGEST_BACKOFF = 2.0
 _REOPEN_AFTER = 3
+_LONGEST_LOOK = 1.0
 _CLOCK_SET = 2.0
 _NO_SAMPLES = np.empty((0, 3), np.float32)
 
@@ -351,7 +352,8 @@ class SerialIMU(_StreamSource):
         self._reconnects = 0
         self._stalls = 0
         self._backoff = _SHORTEST_BACKOFF
-        self._last_sample = _seconds()
+        self._silence = 0.0
+        self._looked = _seconds()
         self._error: Exception | None = None
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, args=(opening,), name="hypnic-serial", daemon=True)
@@ -571,20 +573,31 @@ class SerialIMU(_StreamSource):
         except LOST:
             self._lose()
             return
-        silence = _seconds() - self._last_sample
-        if silence > self._stall and self._state == "streaming":
+        now = _seconds()
+        # While the computer sleeps nobody looks: what came meanwhile waits in the port, and opening the port anew
+        # would throw it away.
+        self._silence += min(now - self._looked, _LONGEST_LOOK)
+        self._looked = now
+        if self._silence > self._stall and self._state == "streaming":
             self._state = "stalled"
             self._stalls += 1
-        if silence > _REOPEN_AFTER * self._stall and self._reconnect:
+        if self._silence > _REOPEN_AFTER * self._stall and self._reconnect:
             self._lose()
+
+    @property
+    def _usable(self) -> int:
+        return self._assembler.decoder.counters.samples - self._assembler.wrong_rate
 
     def _take(self, arrival: float, data: bytes) -> None:
         self._write_log(arrival, data)
+        before = self._usable
         chunks = self._assembler.feed(data, arrival)
-        if chunks:
-            self._last_sample = _seconds()
+        # They may be held back for a moment: the board sends all the same.
+        if self._usable > before:
+            self._silence = 0.0
+            self._looked = _seconds()
             self._state = "streaming"
-            self._mailbox.put(chunks)
+        self._mailbox.put(chunks)
 
     def _write_log(self, arrival: float, data: bytes) -> None:
         if self._log is None:
@@ -623,7 +636,8 @@ class SerialIMU(_StreamSource):
             return
         self._board = self._board._replace(port=port)
         self._reconnects += 1
-        self._last_sample = _seconds()
+        self._silence = 0.0
+        self._looked = _seconds()
 
 
 class ReplayLog(_StreamSource):

@@ -570,21 +570,28 @@ def turned(chunks):
     return sum(int((chunk.xyz[:, 2] < 0).sum()) for chunk in chunks)
 
 
+def hold(imu, monkeypatch):
+    """Hold the reading thread where it has found nothing; return the event that lets it go on."""
+    read, held, go = imu._link.read, threading.Event(), threading.Event()
+
+    def read_and_wait():
+        data = read()
+        if not data:
+            held.set()
+            assert go.wait(30.0)
+        return data
+
+    monkeypatch.setattr(imu._link, "read", read_and_wait)
+    assert held.wait(30.0)
+    return go
+
+
 def test_what_came_before_the_end_was_asked_for_is_read(board, monkeypatch):
     fake = board()
     imu = SerialIMU(fake.port.path)
     chunks = collect(imu, 100)
     fake.stop()
-    read, held, go = imu._link.read, threading.Event(), threading.Event()
-
-    def read_and_wait():
-        data = read()
-        held.set()
-        assert go.wait(30.0)
-        return data
-
-    monkeypatch.setattr(imu._link, "read", read_and_wait)
-    assert held.wait(30.0)
+    go = hold(imu, monkeypatch)
     # More than a terminal's line discipline holds (4096 bytes), so that the rest waits in the next buffer.
     fake.port.send(upside_down(fake, 500))
     imu.stop()
@@ -592,6 +599,24 @@ def test_what_came_before_the_end_was_asked_for_is_read(board, monkeypatch):
     chunks += [chunk for chunk in within(imu) if len(chunk)]
     assert turned(check(chunks)) == 500
     assert imu.counters["lost"] == 0
+
+
+def test_what_came_while_the_computer_slept_is_read(board, monkeypatch):
+    fake = board()
+    with SerialIMU(fake.port.path, wake=0.02) as imu:
+        chunks = collect(imu, 100)
+        fake.stop()
+        go = hold(imu, monkeypatch)
+        seconds = imu_module._seconds
+        monkeypatch.setattr(imu_module, "_seconds", lambda: seconds() + 60.0)
+        fake.port.send(upside_down(fake, 100))
+        go.set()
+        for chunk in within(imu):
+            chunks += [chunk] if len(chunk) else []
+            if turned(chunks) == 100:
+                break
+        check(chunks)
+        assert imu.counters["reconnects"] == imu.counters["stalls"] == 0
 
 
 def test_a_port_that_goes_when_it_is_written_to_keeps_what_it_gave(board, monkeypatch):
