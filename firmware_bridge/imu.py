@@ -287,7 +287,7 @@ class SerialIMU(_StreamSource):
         Seconds after which iteration yields an empty chunk when there is no data.
     stall : float, optional
         Seconds without a sample after which the state is ``stalled``; after three times as long the port is
-        opened anew.
+        opened anew. What the computer has slept does not count.
     reconnect : bool, optional
         Whether to look for a lost port. If not, iteration ends there.
 
