@@ -38,6 +38,7 @@ _COMMAND_EVERY = 1.0
 _SHORTEST_BACKOFF = 0.1
 _LONGEST_BACKOFF = 2.0
 _REOPEN_AFTER = 3
+_LONGEST_LOOK = 1.0
 _CLOCK_SET = 2.0
 _NO_SAMPLES = np.empty((0, 3), np.float32)
 
@@ -286,7 +287,7 @@ class SerialIMU(_StreamSource):
         Seconds after which iteration yields an empty chunk when there is no data.
     stall : float, optional
         Seconds without a sample after which the state is ``stalled``; after three times as long the port is
-        opened anew.
+        opened anew. What the computer has slept does not count.
     reconnect : bool, optional
         Whether to look for a lost port. If not, iteration ends there.
 
@@ -351,7 +352,8 @@ class SerialIMU(_StreamSource):
         self._reconnects = 0
         self._stalls = 0
         self._backoff = _SHORTEST_BACKOFF
-        self._last_sample = _seconds()
+        self._silence = 0.0
+        self._looked = _seconds()
         self._error: Exception | None = None
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, args=(opening,), name="hypnic-serial", daemon=True)
@@ -420,7 +422,7 @@ class SerialIMU(_StreamSource):
             raise self._error
 
     def stop(self) -> None:
-        """Ask for the end: iteration hands over what has come, and ends. Returns at once."""
+        """Ask for the end: iteration hands over what has come, read or not, and ends. Returns at once."""
         self._stop.set()
 
     def close(self) -> None:
@@ -547,6 +549,11 @@ class SerialIMU(_StreamSource):
                     self._find_again()
                 else:
                     self._read(self._link)
+            if self._link is not None:
+                # What came before the end was asked for belongs to the night.
+                last = self._link.drain()
+                if last:
+                    self._take(self._now(), last)
             self._mailbox.put(self._assembler.finish())
         except Exception as error:
             self._error = error
@@ -559,27 +566,38 @@ class SerialIMU(_StreamSource):
     def _read(self, link: Link) -> None:
         try:
             data = link.read()
-            arrival = self._now()
+            if data:
+                # Before anything is written: a port that has gone meanwhile does not cost what it has given.
+                self._take(self._now(), data)
             self._commander.step(self._assembler.decoder, link, _seconds())
         except LOST:
             self._lose()
             return
-        if data:
-            self._take(arrival, data)
-        silence = _seconds() - self._last_sample
-        if silence > self._stall and self._state == "streaming":
+        now = _seconds()
+        # While the computer sleeps nobody looks: what came meanwhile waits in the port, and opening the port anew
+        # would throw it away.
+        self._silence += min(now - self._looked, _LONGEST_LOOK)
+        self._looked = now
+        if self._silence > self._stall and self._state == "streaming":
             self._state = "stalled"
             self._stalls += 1
-        if silence > _REOPEN_AFTER * self._stall and self._reconnect:
+        if self._silence > _REOPEN_AFTER * self._stall and self._reconnect:
             self._lose()
+
+    @property
+    def _usable(self) -> int:
+        return self._assembler.decoder.counters.samples - self._assembler.wrong_rate
 
     def _take(self, arrival: float, data: bytes) -> None:
         self._write_log(arrival, data)
+        before = self._usable
         chunks = self._assembler.feed(data, arrival)
-        if chunks:
-            self._last_sample = _seconds()
+        # They may be held back for a moment: the board sends all the same.
+        if self._usable > before:
+            self._silence = 0.0
+            self._looked = _seconds()
             self._state = "streaming"
-            self._mailbox.put(chunks)
+        self._mailbox.put(chunks)
 
     def _write_log(self, arrival: float, data: bytes) -> None:
         if self._log is None:
@@ -618,7 +636,8 @@ class SerialIMU(_StreamSource):
             return
         self._board = self._board._replace(port=port)
         self._reconnects += 1
-        self._last_sample = _seconds()
+        self._silence = 0.0
+        self._looked = _seconds()
 
 
 class ReplayLog(_StreamSource):

@@ -42,6 +42,7 @@ READ_TIMEOUT: Final = 0.05
 
 _WRITE_TIMEOUT = 1.0
 _SOCKET_BLOCK = 65536
+_LAST_BYTES = 65536  # more than a terminal's buffers hold in Linux
 
 # USB vendor and product numbers (general knowledge, not tried); a product of None is any other.
 _BOARDS: Final = {
@@ -241,6 +242,23 @@ class Link:
             self._serial.timeout = READ_TIMEOUT
         return data
 
+    def drain(self) -> bytes:
+        """Return what has come and was not read yet, without waiting for more: the last reading before closing.
+
+        At most 64 KiB, and what a port that goes meanwhile has given so far.
+        """
+        data = b""
+        with contextlib.suppress(*LOST):
+            if self.port.startswith("rfc2217://"):
+                # Another time-out would be negotiated with the other side first.
+                return bytes(self._serial.read(self._serial.in_waiting))
+            # The number of bytes that wait leaves out those still on their way through the system's buffers;
+            # a reading that may not wait does not.
+            self._serial.timeout = 0
+            while len(data) < _LAST_BYTES and (more := self._serial.read(_LAST_BYTES - len(data))):
+                data += more
+        return data
+
     def write(self, data: bytes) -> None:
         """Send `data`.
 
@@ -347,8 +365,11 @@ class VirtualPort:
     def unread(self) -> int:
         """Bytes sent that nobody has read yet."""
         import fcntl
+        import select
         import struct
 
+        # Linux counts only what has passed from one end's buffer to the other's; to poll waits for that.
+        select.select([self._slave], [], [], 0)
         return int(struct.unpack("i", fcntl.ioctl(self._slave, termios.FIONREAD, bytes(4)))[0])
 
     def read(self) -> bytes:

@@ -451,7 +451,9 @@ class Session:
 
     def unmark(self, number: int) -> None:
         """Take a mark back; one that is unknown, or was taken back before, is no error. Any thread may call it."""
-        self._wishes.append(number)
+        # Without a night there are no marks, and nobody would ever heed the wish.
+        if self.recorder is not None:
+            self._wishes.append(number)
 
     def time_of(self, sample: int) -> float:
         """Return the POSIX seconds of a recent sample, by its number; NaN where the source has no clock."""

@@ -339,8 +339,12 @@ def test_marks_are_dated_anew_where_the_rate_turns_out_to_be_another(tmp_path: P
 
 
 def test_a_mark_needs_a_night() -> None:
+    session = Session(Steps())
     with pytest.raises(UsageError, match="none is recorded"):
-        Session(Steps()).mark(0)
+        session.mark(0)
+    # A page may ask for it all the same: nothing of that is kept.
+    session.unmark(7)
+    assert not session._wishes
 
 
 def test_what_is_withdrawn_is_gone_for_every_reader_of_ours(tmp_path: Path) -> None:
@@ -766,6 +770,7 @@ UPGRADE = (
         ),
         (b"GET /live HTTP/1.1\r\nHost: HERE\r\n\r\n", 404),
         (b"GET /../page.js HTTP/1.1\r\nHost: HERE\r\n\r\n", 404),
+        (b"GET /page.js/ HTTP/1.1\r\nHost: HERE\r\n\r\n", 404),
         (b"GET /%2e%2e/server.py HTTP/1.1\r\nHost: HERE\r\n\r\n", 404),
         (b"POST / HTTP/1.1\r\nHost: HERE\r\nContent-Length: 0\r\n\r\n", 405),
         (b"POST / HTTP/1.1\r\nHost: HERE\r\nContent-Length: 3\r\n\r\nx=1", 413),
@@ -919,6 +924,18 @@ def test_a_second_request_that_never_ends_is_given_up(monkeypatch: pytest.Monkey
         else:
             pytest.fail("the connection was never given up")
         assert b" 200 " in ask(view, whole)
+
+
+def test_answers_that_nobody_takes_are_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(server, "HEADER_PATIENCE", 0.5)
+    with View(0) as view, socket.socket() as line:
+        line.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 2048)
+        line.settimeout(PATIENCE)
+        line.connect(("127.0.0.1", port_of(view)))
+        wait_until(lambda: view._server.server_state.connections)
+        with suppress(ConnectionError):
+            line.sendall(b"GET /page.js HTTP/1.1\r\nHost: localhost\r\n\r\n" * 200)
+        wait_until(lambda: not view._server.server_state.connections)
 
 
 def test_no_more_pages_than_can_be_served(page: Any, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -50,7 +50,7 @@ MOST_CONNECTIONS: Final = 128
 """Connections, those without a page included: the night's recorder needs file descriptors too."""
 
 HEADER_PATIENCE: Final = 10.0
-"""Seconds within which a connection has to say what it wants."""
+"""Seconds within which a connection has to say what it wants, and to go on taking its answer."""
 
 HEADER_BYTES: Final = 16 * 1024
 """Largest head of a request."""
@@ -288,7 +288,10 @@ class View:
             return Response(body, media_type=kind)
 
         routes = [Route(f"{self._prefix}/{name}", send_file) for name in files]
-        return Starlette(routes=[*routes, WebSocketRoute(f"{self._prefix}/live", self._talk)])
+        app = Starlette(routes=[*routes, WebSocketRoute(f"{self._prefix}/live", self._talk)])
+        # There is one address of each file, and no other leads to it.
+        app.router.redirect_slashes = False
+        return app
 
     async def _talk(self, page: WebSocket) -> None:
         """Serve one page until it or the session has gone."""
@@ -493,7 +496,7 @@ def _make_server(app: ASGIApp) -> Server:
         raise UsageError(f"the live page needs {error.name}: pip install 'hypnic[view]'") from None
 
     class Bounded(H11Protocol):
-        """HTTP for few connections, each of which soon says what it wants."""
+        """HTTP for few connections, each of which soon says what it wants and takes its answer."""
 
         def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
             super().connection_made(transport)
@@ -510,6 +513,15 @@ def _make_server(app: ASGIApp) -> Server:
             if cycle is not None and cycle.response_complete and cycle is not self._waits_after:
                 self._waits_after = cycle
                 self.loop.call_later(HEADER_PATIENCE, self._give_up, cycle)
+
+        def pause_writing(self) -> None:
+            super().pause_writing()
+            # Many requests in one go, and nobody who reads: uvicorn waits for that for ever.
+            self._untaken = self.loop.call_later(HEADER_PATIENCE, self.transport.abort)
+
+        def resume_writing(self) -> None:
+            self._untaken.cancel()
+            super().resume_writing()
 
         def _give_up(self, last: object) -> None:
             # One that has become a WebSocket has another protocol by now.

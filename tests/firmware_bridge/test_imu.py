@@ -1,5 +1,6 @@
 """SerialIMU on ptys and sockets, and ReplayLog: what comes out, and what happens when things go wrong."""
 
+import errno
 import socket
 import threading
 import time
@@ -382,6 +383,9 @@ class FakeLink:
             return self.data[self.at - 200 : self.at]
         return bytes(np.random.default_rng(1).integers(0, 256, 50, dtype=np.uint8)) if self.garbage else b""
 
+    def drain(self):
+        return b""
+
     def write(self, data):
         pass
 
@@ -550,6 +554,87 @@ def test_asking_for_the_end_hands_over_what_has_come(board):
     check(chunks)
     assert imu.status == "closed"
     assert sum(map(len, chunks)) == imu.counters["samples"]
+
+
+def upside_down(fake, count):
+    """Return samples of a fake board that tell themselves from those that it sends by itself."""
+    out = b""
+    for _ in range(count):
+        out += frame(sample_body(fake.seq, fake.tick, (0, 0, -16384), 0))
+        fake.seq += 1
+        fake.tick += round(1e9 / fake._rate)
+    return out
+
+
+def turned(chunks):
+    return sum(int((chunk.xyz[:, 2] < 0).sum()) for chunk in chunks)
+
+
+def hold(imu, monkeypatch):
+    """Hold the reading thread where it has found nothing; return the event that lets it go on."""
+    read, held, go = imu._link.read, threading.Event(), threading.Event()
+
+    def read_and_wait():
+        data = read()
+        if not data:
+            held.set()
+            assert go.wait(30.0)
+        return data
+
+    monkeypatch.setattr(imu._link, "read", read_and_wait)
+    assert held.wait(30.0)
+    return go
+
+
+def test_what_came_before_the_end_was_asked_for_is_read(board, monkeypatch):
+    fake = board()
+    imu = SerialIMU(fake.port.path)
+    chunks = collect(imu, 100)
+    fake.stop()
+    go = hold(imu, monkeypatch)
+    # More than a terminal's line discipline holds (4096 bytes), so that the rest waits in the next buffer.
+    fake.port.send(upside_down(fake, 500))
+    imu.stop()
+    go.set()
+    chunks += [chunk for chunk in within(imu) if len(chunk)]
+    assert turned(check(chunks)) == 500
+    assert imu.counters["lost"] == 0
+
+
+def test_what_came_while_the_computer_slept_is_read(board, monkeypatch):
+    fake = board()
+    with SerialIMU(fake.port.path, wake=0.02) as imu:
+        chunks = collect(imu, 100)
+        fake.stop()
+        go = hold(imu, monkeypatch)
+        seconds = imu_module._seconds
+        monkeypatch.setattr(imu_module, "_seconds", lambda: seconds() + 60.0)
+        fake.port.send(upside_down(fake, 100))
+        go.set()
+        for chunk in within(imu):
+            chunks += [chunk] if len(chunk) else []
+            if turned(chunks) == 100:
+                break
+        check(chunks)
+        assert imu.counters["reconnects"] == imu.counters["stalls"] == 0
+
+
+def test_a_port_that_goes_when_it_is_written_to_keeps_what_it_gave(board, monkeypatch):
+    fake = board()
+    imu = SerialIMU(fake.port.path, reconnect=False)
+    collect(imu, 100)
+    fake.stop()
+    wait_until(lambda: not fake.port.unread)
+    readings = [upside_down(fake, 50)]
+    monkeypatch.setattr(imu._link, "read", lambda: readings.pop() if readings else b"")
+
+    def step(*words):
+        if not readings:
+            raise OSError(errno.EIO, "the port has gone")
+
+    monkeypatch.setattr(imu._commander, "step", step)
+    assert turned(within(imu)) == 50
+    assert imu.status == "closed"
 
 
 def test_setting_the_clock_moves_no_time_and_is_said(board, monkeypatch):

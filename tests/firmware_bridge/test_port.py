@@ -130,6 +130,45 @@ def test_reading_and_writing_a_pty():
         link.close()
 
 
+def test_what_has_come_is_drained_without_waiting():
+    with VirtualPort() as port:
+        link = Link(port.path, 115200)
+        assert link.drain() == b""
+        sent = bytes(range(256)) * 40  # more than a terminal's line discipline holds
+        port.send(sent)
+        assert link.drain() == sent
+        assert link.drain() == b""
+        port.send(b"abc")
+        port.close()
+        link.drain()  # of a port that has gone: no error
+        link.close()
+
+
+def test_what_has_come_from_a_socket_that_then_closed_is_drained():
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        link = Link(f"socket://127.0.0.1:{server.getsockname()[1]}", 115200)
+        with server.accept()[0] as connection:
+            connection.sendall(b"abc")
+        wait = threading.Event()
+        for _ in range(100):
+            if link.drain() == b"abc":
+                break
+            wait.wait(0.01)
+        else:
+            pytest.fail("what was sent did not come")
+        link.close()
+
+
+def test_what_nobody_has_read_is_counted_at_once():
+    with VirtualPort() as port:
+        link = Link(port.path, 115200)
+        for _ in range(500):
+            port.send(bytes(60))
+            assert port.unread == 60
+            read(link, 60)
+        link.close()
+
+
 def test_a_port_in_use_is_refused():
     with VirtualPort() as port:
         link = Link(port.path, 115200)
