@@ -4,8 +4,8 @@
     python benchmarks/hostile_files.py --case "HDF5 night:17" --write here.h5
 
 HDF5 nights of seven inner forms, mutated at their structures (bits, fields, sizes and addresses, doubled and cleared
-parts, cut at every structure), go through info, detect, report and convert, through `hypnic.open` and all that it
-offers, and through score; so do some hundred nights that lay one trap each (`tests/hostile.py`). Mutated and made-up
+parts, cut at every structure), go through info, detect, report, convert and repair, through `hypnic.open` and all that
+it offers, and through score; so do some hundred nights that lay one trap each (`tests/hostile.py`). Mutated and made-up
 files of every other format follow. They are given to processes that serve one case after the other, and are ended and
 replaced where one takes too long. A case passes when each command ends in a result or in one clear line, in time,
 within the memory that is stated, and when nothing beside the file was read for it or written.
@@ -326,6 +326,7 @@ def commands(format: str, path: Path, number: int, sound: Path) -> dict[str, lis
         if number % 10 == 0:
             found["report"] = ["report", file, "-o", str(folder / "page.html")]
         return found
+    found["repair"] = ["repair", file, "-o", str(folder / "repaired.h5")]
     if number % 5 == 0 or number < 200:
         found["report"] = ["report", file, "-o", str(folder / "page.html")]
         found["report --stored"] = ["report", file, "--stored", "-o", str(folder / "stored.html")]
@@ -467,7 +468,8 @@ def attempt(cases: Cases, format: str, number: int, folder: Path) -> Iterator[Ou
             if [name for name in changed if name != path.name or command != "detect --write-events"]:
                 outcome, line = "written elsewhere", ", ".join(changed)
             path.write_bytes(content)
-            (place / "converted.h5").unlink(missing_ok=True)
+            for made in ("converted.h5", "repaired.h5"):
+                (place / made).unlink(missing_ok=True)
             yield Outcome(command, outcome, line.replace(name, "…"), seconds, grown)
 
 

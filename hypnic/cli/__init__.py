@@ -22,6 +22,7 @@ from hypnic.cli import bench as bench
 from hypnic.cli import export as export
 from hypnic.cli import study as study
 from hypnic.cli import convert as convert
+from hypnic.cli import repair as repair
 
 # isort: on
 from hypnic.cli.shared import app, complain, plain

@@ -184,6 +184,10 @@ def make_gaps(samples: ArrayLike = (), missing: ArrayLike = (), reason: str = ""
     return table
 
 
+UNREADABLE: Final = "unreadable"
+"""Reason of a gap that no table of gaps explains: what is stored there cannot be read."""
+
+
 class BaseRecording:
     """A recording on disk: a `hypnic.chunk.Source` that can also be read in part.
 
@@ -456,7 +460,7 @@ class BaseRecording:
         """Return why samples are missing just before sample `number`."""
         at = int(np.searchsorted(self._after, number))
         found = at < len(self._after) and self._after[at] == number
-        return str(self.gaps["reason"][at]) if found else "lost"
+        return str(self.gaps["reason"][at]) if found else UNREADABLE
 
     def _row(self, number: int) -> int:
         """Return the first stored row whose sample number is `number` or more."""

@@ -17,7 +17,7 @@ Stored samples are those received and nothing else. A night has two forms of the
 recorded the samples are plain, in chunks of some hours that are written in place: HDF5 replaces a
 compressed chunk in steps, and a recorder that is killed between them leaves one that cannot be read.
 Closing rewrites the file shuffled and compressed, in chunks of a minute, and swaps it in whole; `pack`
-does that for a night that was cut off.
+does that for a night that was cut off, and `repair` brings back what a damaged one still holds.
 """
 
 from __future__ import annotations
@@ -25,5 +25,6 @@ from __future__ import annotations
 from hypnic.recording.layout import FORMAT_VERSION
 from hypnic.recording.night import Recording
 from hypnic.recording.recorder import Recorder, pack, write_recording
+from hypnic.recording.repair import Repair, repair
 
-__all__ = ["FORMAT_VERSION", "Recorder", "Recording", "pack", "write_recording"]
+__all__ = ["FORMAT_VERSION", "Recorder", "Recording", "Repair", "pack", "repair", "write_recording"]

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     import h5py
     from numpy.typing import NDArray
 
-__all__ = ["PackedRows", "ahead"]
+__all__ = ["PackedRows", "ahead", "decompressobj", "inflated"]
 
 _SHUFFLE, _DEFLATE = 2, 1
 """Numbers of the filters in HDF5 (``H5Zpublic.h``)."""
@@ -110,7 +110,7 @@ class PackedRows:
             if not skipped & self._stored_plain:
                 raise OSError("(a chunk was packed in a way that HDF5 never does)")
             return None
-        plain = self._inflated(stored)
+        plain = inflated(stored, self._size)
         if plain is None:
             return None
         dtype = self._data.dtype
@@ -119,22 +119,23 @@ class PackedRows:
         self._kept = start, rows
         return rows
 
-    def _inflated(self, stored: bytes) -> bytes | None:
-        """Return the bytes of a chunk, None where it cannot be inflated.
 
-        Raises
-        ------
-        OSError
-            If they are too many or too few.
-        """
-        stream = decompressobj()
-        try:
-            plain: bytes = stream.decompress(stored, self._size + 1)
-        except Exception:  # whatever the library calls its error, HDF5 will say what is wrong
-            return None
-        if len(plain) > self._size or (stream.eof and len(plain) < self._size):
-            raise OSError("(a chunk inflates to another size than it should have)")
-        return plain if stream.eof else None
+def inflated(stored: bytes, size: int) -> bytes | None:
+    """Return the `size` bytes of a deflated chunk, None where it cannot be inflated.
+
+    Raises
+    ------
+    OSError
+        If they are more or fewer.
+    """
+    stream = decompressobj()
+    try:
+        plain: bytes = stream.decompress(stored, size + 1)
+    except Exception:  # whatever the library calls its error, HDF5 will say what is wrong
+        return None
+    if len(plain) > size or (stream.eof and len(plain) < size):
+        raise OSError("(a chunk inflates to another size than it should have)")
+    return plain if stream.eof else None
 
 
 def _unshuffled(shuffled: bytes, dtype: np.dtype[Any]) -> NDArray[Any]:

@@ -32,6 +32,11 @@ if TYPE_CHECKING:
     import h5py
     from numpy.typing import NDArray
 
+SIGNATURE: Final = b"\x89HDF\r\n\x1a\n"
+"""First bytes of an HDF5 file."""
+
+REPAIR: Final = "hypnic repair may bring back what is left"
+
 FORMAT_VERSION: Final = "1"
 """Version of the layout that is written, and the only one that is read."""
 
@@ -51,6 +56,9 @@ TABLES: Final = {
 
 COPIED: Final = 1 << 24
 """Bytes that are copied at a time."""
+
+MOST_AT_ONCE: Final = 8
+"""Rows that a recorder adds to a table in half a second: seldom more than one or two."""
 
 WITHDRAWN: Final = "withdrawn"
 """Label of an annotation that was taken back while the night grew: readers, and closing, leave it out.
@@ -90,7 +98,9 @@ def open_file(path: Path) -> h5py.File:
             return h5py.File(path, "r", **options)
         except H5_ERRORS as error:
             reason = reason or why(error)
-    raise DataError(f"{path}: cannot be opened as HDF5: {reason}")
+    with path.open("rb") as handle:
+        hint = f"; {REPAIR}" if handle.read(len(SIGNATURE)) == SIGNATURE else ""
+    raise DataError(f"{path}: cannot be opened as HDF5: {reason}{hint}")
 
 
 def find_node(file: h5py.File, name: str) -> Any:
@@ -192,12 +202,7 @@ def read_table(file: h5py.File, name: str) -> NDArray[np.void] | None:
             raise DataError(f"{path}: /{name} is impossibly large ({rows} rows)")
         check_chunks(node)
         raw = _settled(node) if attribute(file, "unfinished") else node[:]
-        table = np.zeros(len(raw), dtype)
-        for column in dtype.names or ():
-            if column in (raw.dtype.names or ()):
-                # What is no whole number becomes one that cannot be.
-                with np.errstate(invalid="ignore"):
-                    table[column] = _decoded(raw[column]) if dtype[column].kind == "U" else raw[column]
+        table = rows_of_file(raw, dtype)
     except H5_ERRORS as error:
         if isinstance(error, DataError):
             raise
@@ -210,13 +215,22 @@ def _settled(node: h5py.Dataset) -> NDArray[np.void]:
 
     Its last rows are then unreadable or zero. They were written ahead of the samples that follow them, so
     there are none that would miss them.
+
+    Raises
+    ------
+    OSError
+        If more are than a recorder writes at a time: that is damage.
     """
     try:
         rows = node[:]
     except OSError:
         rows = node[: (len(node) - 1) // node.chunks[0] * node.chunks[0]]
+        if len(node) - len(rows) > MOST_AT_ONCE:
+            raise
     filled = np.flatnonzero(rows != np.zeros((), rows.dtype))
     settled: NDArray[np.void] = rows[: filled[-1] + 1 if len(filled) else 0]
+    if len(node) - len(settled) > MOST_AT_ONCE:
+        raise OSError(f"(its last {len(node) - len(settled)} rows are not there)")
     return settled
 
 
@@ -278,6 +292,17 @@ def file_rows(rows: NDArray[np.void]) -> NDArray[np.void]:
     return out
 
 
+def rows_of_file(raw: NDArray[np.void], dtype: np.dtype[Any]) -> NDArray[np.void]:
+    """Return stored table rows in their type in memory: the way back from `file_rows`."""
+    table = np.zeros(len(raw), dtype)
+    for column in dtype.names or ():
+        if column in (raw.dtype.names or ()):
+            # What is no whole number becomes one that cannot be.
+            with np.errstate(invalid="ignore"):
+                table[column] = _decoded(raw[column]) if dtype[column].kind == "U" else raw[column]
+    return table
+
+
 def create_table(group: h5py.File, name: str, rows: NDArray[np.void], compress: bool) -> None:
     """Make a table of `rows` (as `file_rows` returns them) that can grow."""
     options = {"compression": "gzip", "shuffle": True} if compress and len(rows) else {}
@@ -323,7 +348,8 @@ def copy_members(
     for name in old.attrs:
         check_attribute(old, name)
         new.attrs[name] = old.attrs[name]
-    for name in old:
+    # The samples last: a copy that is cut short still says where those that it has belong.
+    for name in sorted(old, key=lambda name: name == "acceleration"):
         if name in leave_out:
             continue
         link = old.get(name, getlink=True)

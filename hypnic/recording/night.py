@@ -24,6 +24,7 @@ from hypnic.recording.layout import (
     H5_ERRORS,
     LIBVER,
     MOST_LEVELS,
+    REPAIR,
     WITHDRAWN,
     Lock,
     attribute,
@@ -227,7 +228,7 @@ class Recording(BaseRecording):
             raise
         except H5_ERRORS as error:
             self.close()
-            raise DataError(f"{path}: damaged: {why(error)}") from None
+            raise DataError(f"{path}: damaged: {why(error)}; {REPAIR}") from None
         except BaseException:
             self.close()
             raise
@@ -273,6 +274,11 @@ class Recording(BaseRecording):
         if moment and moment[1]:
             notes.append("the start time has no time zone: UTC is assumed")
         gaps = read_table(self._file, "gaps") if self._is_night else None
+        if gaps is not None and len(gaps) < len(self._file["gaps"]):
+            notes.append(
+                f"{len(self._file['gaps']) - len(gaps)} rows of its table of gaps were being written when the recorder "
+                "was cut off"
+            )
         self._factor = (scale or 1.0) * UNITS[units or "g"]
         self._runs = written_runs(self._data)
         super().__init__(
@@ -447,9 +453,9 @@ class Recording(BaseRecording):
 
         try:
             with open_file(path) as old, h5py.File(partial, "w", libver=LIBVER, locking=False) as new:
-                copy_members(old, new, leave_out=("events",))
                 create_table(new, "events", file_rows(events.array), compress=True)
                 write_meta(new["events"], events.meta)
+                copy_members(old, new, leave_out=("events",))
         except H5_ERRORS as error:
             if re.search("errno = [1-9]", str(error)) or getattr(error, "errno", None):
                 raise

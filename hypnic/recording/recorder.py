@@ -35,7 +35,7 @@ from hypnic.recording.layout import (
 from hypnic.recording.night import Recording, written_runs
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Collection, Mapping
     from types import TracebackType
 
     import h5py
@@ -557,6 +557,18 @@ def _pack(path: Path, events: Events | None = None) -> None:
         for name, value in old.attrs.items():
             if name != "unfinished":
                 new.attrs[name] = value
+        # Ahead of the samples: a copy that is cut short still says where they belong.
+        for name in TABLES:
+            if name == "events" and events is not None:
+                create_table(new, name, file_rows(events.array), compress=True)
+                write_meta(new[name], events.meta)
+                continue
+            entries = old[name][:]
+            if name == "annotations":
+                entries = entries[entries["label"] != WITHDRAWN.encode()]
+            create_table(new, name, entries, compress=True)
+            for key, value in old[name].attrs.items():
+                new[name].attrs[key] = value
         data = old["acceleration"]
         rows = max(1, round(data.attrs["sampling_rate"] * PACKED_SECONDS))
         packed = new.create_dataset(
@@ -575,17 +587,6 @@ def _pack(path: Path, events: Events | None = None) -> None:
         for begin, end in written_runs(data) or [(0, len(data))]:
             for low in range(begin, end, block):
                 packed[low : min(low + block, end)] = data[low : min(low + block, end)]
-        for name in TABLES:
-            if name == "events" and events is not None:
-                create_table(new, name, file_rows(events.array), compress=True)
-                write_meta(new[name], events.meta)
-                continue
-            rows = old[name][:]
-            if name == "annotations":
-                rows = rows[rows["label"] != WITHDRAWN.encode()]
-            create_table(new, name, rows, compress=True)
-            for key, value in old[name].attrs.items():
-                new[name].attrs[key] = value
 
 
 def pack(path: str | os.PathLike[str]) -> None:
@@ -611,6 +612,7 @@ def write_recording(
     source: Source,
     *,
     attrs: Mapping[str, Any] | None = None,
+    leave_out: Collection[str] = (),
     progress: Callable[[int], None] | None = None,
     **options: Any,
 ) -> None:
@@ -624,6 +626,8 @@ def write_recording(
         What to write. A recording's clock, annotations and events go along.
     attrs : mapping, optional
         Further attributes of the file: where it comes from, what was done.
+    leave_out : collection of str
+        Tables of a recording that do not go along: ``clock``, ``annotations``, ``events``.
     progress : callable, optional
         Called with the number of samples done after each chunk, lost ones counted.
     **options
@@ -647,7 +651,9 @@ def write_recording(
             if progress is not None:
                 progress(recorder.n_total)
         if isinstance(source, BaseRecording):
-            recorder._queue("clock", source.clock)
-            recorder._queue("annotations", source.annotations)
-            if (events := source.events()) is not None:
+            if "clock" not in leave_out:
+                recorder._queue("clock", source.clock)
+            if "annotations" not in leave_out:
+                recorder._queue("annotations", source.annotations)
+            if "events" not in leave_out and (events := source.events()) is not None:
                 recorder.events(events)
