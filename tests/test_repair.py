@@ -141,7 +141,7 @@ def test_a_sound_night_is_left_alone(tmp_path, closed, capsys, command):
 def test_a_night_that_was_cut_off_is_closed(tmp_path, interrupted):
     path = put(tmp_path / "n.h5", interrupted[0])
     done = repair(path)
-    assert done.wrong == ("its recorder was cut off",)
+    assert done.wrong == ("its recorder has not closed it",)
     assert done.out == tmp_path / "n-repaired.h5"
     assert (done.samples, done.missing) == (ROWS, 0)
     check(done.out, interrupted[1], 1.0)

@@ -25,6 +25,6 @@ from __future__ import annotations
 from hypnic.recording.layout import FORMAT_VERSION
 from hypnic.recording.night import Recording
 from hypnic.recording.recorder import Recorder, pack, write_recording
-from hypnic.recording.repair import Repair, repair
+from hypnic.recording.salvage import Repair, repair
 
 __all__ = ["FORMAT_VERSION", "Recorder", "Recording", "Repair", "pack", "repair", "write_recording"]

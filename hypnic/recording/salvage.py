@@ -218,7 +218,7 @@ class _Read(NamedTuple):
 
 def _read(night: Recording) -> _Read:
     """Read all of a night."""
-    wrong = ["its recorder was cut off"] if night.unfinished else []
+    wrong = ["its recorder has not closed it"] if night.unfinished else []
     lost = []
     samples = 0
     try:
@@ -228,14 +228,13 @@ def _read(night: Recording) -> _Read:
     if night.damage:
         missing = sum(damage.missing for damage in night.damage)
         wrong.append(f"{missing} samples cannot be read: {night.damage[0].reason}")
-    for name in ("clock", "annotations", "events"):
+    tables = {"clock": lambda: night.clock, "annotations": lambda: night.annotations, "events": night.events}
+    for name, take in tables.items():
         try:
-            events = night.events() if name == "events" else getattr(night, name)
+            take()
         except DataError as error:
             lost.append(name)
             wrong.append(str(error).removeprefix(f"{night.path}: "))
-        else:
-            del events
     return _Read(samples, tuple(lost), tuple(wrong))
 
 
@@ -466,6 +465,7 @@ class _Salvage(BaseRecording):
         runs: list[tuple[int, int]],
         tables: dict[str, NDArray[np.void]],
         attrs: dict[str, str],
+        meta: dict[str, Any],
         **facts: Any,
     ) -> None:
         super().__init__(path, gaps=tables.get("gaps"), dtype=dtype.name, **facts)
@@ -473,6 +473,7 @@ class _Salvage(BaseRecording):
         self.readable = sum(high - low for low, high in runs)
         self.lost = tuple(name for name in TABLES if name not in tables)
         self.attrs = attrs
+        self._meta = meta
         edges = [0, *(edge for run in runs for edge in run), self._count]
         for low, high in zip(edges[::2], edges[1::2], strict=True):
             if high > low:
@@ -507,7 +508,7 @@ class _Salvage(BaseRecording):
     def events(self) -> Events | None:
         """Return the events, the last revision of each."""
         rows = self._tables.get("events")
-        return None if rows is None or not len(rows) else Events(rows, {}).latest()
+        return None if rows is None or not len(rows) else Events(rows, self._meta).latest()
 
 
 def _salvage(
@@ -553,13 +554,14 @@ def _salvage(
         count = max(store.chunks) + (int(filled[-1]) + 1 if len(filled) else 0)
         runs = [(low, min(high, count)) for low, high in runs if low < count]
         notes.append("how many samples there were is lost: zeros at the end are taken for none")
-    tables = _tables(data)
+    tables, meta = _tables(data), {}
     if night is not None:
         tables = {"gaps": night.gaps} | tables
         tables |= {name: getattr(night, name) for name in ("clock", "annotations") if name not in unread}
         if "events" not in unread:
             events = night.events()
             tables["events"] = np.empty(0, TABLES["events"]) if events is None else events.array
+            meta = {} if events is None else events.meta
     if "gaps" not in tables:
         notes.append("the table of gaps is lost: samples after a loss, if there was any, stand too early")
     facts = {
@@ -590,6 +592,7 @@ def _salvage(
         runs,
         tables,
         attrs,
+        meta,
         n_samples=count,
         rate=rate,
         site=place,
