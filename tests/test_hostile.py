@@ -172,6 +172,20 @@ def test_one_flipped_byte_of_a_real_night(tmp_path):
         Recording(put(tmp_path / "n.h5", bytes(data)))
 
 
+@pytest.mark.parametrize(
+    "size", [0, 1, 3, bounds.PIECE - 1, bounds.PIECE, bounds.PIECE + 1, 2 * bounds.PIECE]
+)
+def test_files_of_any_length_are_looked_through(tmp_path, size):
+    assert check_heaps(put(tmp_path / "n.h5", bytes(size))) == 0
+    # A collection that begins where one piece that is looked at ends and the next one begins.
+    if size == 2 * bounds.PIECE:
+        data = bytearray(size)
+        data[bounds.PIECE - 2 : bounds.PIECE + 3] = b"GCOL\1"
+        data[bounds.PIECE + 6 : bounds.PIECE + 8] = b"\xff\xff"
+        with pytest.raises(DataError, match="an entry without a length"):
+            check_heaps(put(tmp_path / "n.h5", bytes(data)))
+
+
 def test_samples_that_look_like_a_heap_are_none(tmp_path):
     path = tmp_path / "n.h5"
     rows = np.zeros((50, 3), "i2")

