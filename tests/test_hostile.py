@@ -370,6 +370,30 @@ def test_events_that_cannot_be_read_are_replaced(tmp_path):
         assert np.array_equal(recording.read(), before, equal_nan=True)
 
 
+def test_what_cannot_be_copied_keeps_events_out(tmp_path):
+    path = hostile.night(tmp_path / "n.h5")
+    with h5py.File(path, "r+") as file:
+        file["compact"] = np.arange(3)
+        plan = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
+        plan.set_layout(h5py.h5d.COMPACT)
+        h5py.h5d.create(file.id, b"small", h5py.h5t.NATIVE_INT32, h5py.h5s.create_simple((4,)), plan)
+        file["small"][:] = 7
+        file["self"] = file["/"]
+    with Recording(path) as recording:
+        found = hypnic.detect(recording)
+        recording.write_events(found)
+    with h5py.File(path, "r+") as file:
+        assert file["small"][:].tolist() == [7] * 4
+        assert file["self"] == file["/"]
+        file["small"].attrs["points at"] = file["compact"].ref
+    before = path.read_bytes()
+    with Recording(path) as recording:
+        with pytest.raises(DataError, match="is a reference, which is not copied: write the events to"):
+            recording.write_events(found)
+        assert recording.events() is not None
+    assert path.read_bytes() == before
+
+
 def test_a_chunk_that_claims_gigabytes_is_not_copied(tmp_path):
     path = hostile.night(tmp_path / "n.h5", compress=False)
     with h5py.File(path) as file:

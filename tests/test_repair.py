@@ -13,7 +13,7 @@ from hypnic.chunk import Chunk
 from hypnic.cli import main
 from hypnic.errors import DataError, UsageError
 from hypnic.events import EVENT_DTYPE, Events
-from hypnic.recording import Recorder, Recording, repair
+from hypnic.recording import Recorder, Recording, pack, repair
 
 RATE = 25.0
 SCALE = 1 / 1024
@@ -186,7 +186,7 @@ def test_wide_numbers(tmp_path, dtype, close):
     at = header(put(path, data), "acceleration")
     # Less than all of the header: the type of the numbers is lost, their attributes are not.
     put(path, clear(data, at, 120))
-    done = repair(path, scale=SCALE)
+    done = repair(path)
     check(done.out, truth, 1.0)
     with Recording(done.out) as night:
         assert night.dtype == dtype
@@ -297,7 +297,7 @@ def test_what_is_lost_of_the_facts_can_be_given(tmp_path, closed):
         (b"TREE\1\0\xff\xff" + bytes(300), "no index of samples"),
         (
             b"TREE\1\0\1\0" + b"\xff" * 16 + b"\1" * 8 + bytes(24) + b"\1" * 8 + bytes(100),
-            "no index of samples",
+            "fits nothing",
         ),
     ],
 )
@@ -310,25 +310,176 @@ def test_what_is_no_night(tmp_path, data, words, capsys, command):
     assert list(tmp_path.iterdir()) == [path]
 
 
-def test_any_byte_of_the_metadata(tmp_path, closed):
-    """Whatever byte of what is not samples is another one: never another sample, and never more than one line."""
+def check_any(path, out, truth):
+    """Repair, and check that no sample is another one, unless it is said that gaps are lost."""
+    try:
+        done = repair(path, out, rate=RATE, scale=SCALE, site="mattress", overwrite=True)
+    except DataError:
+        return 0
+    with Recording(done.out or done.path) as night:
+        found = night.read()
+    if done.tables["gaps"] == 2 and not any("is said to have had" in note for note in done.notes):
+        length = min(len(found), len(truth))
+        there = np.isfinite(found[:length, 0]) & np.isfinite(truth[:length, 0])
+        np.testing.assert_array_equal(found[:length][there], truth[:length][there])
+    return done.samples
+
+
+@pytest.mark.parametrize("lost", [0, 96])
+def test_any_byte_beside_the_samples(tmp_path, closed, lost):
+    """Whatever byte of what is not samples is another one, and whether HDF5 can open the file: no other sample."""
     whole, truth = closed
     with h5py.File(put(tmp_path / "n.h5", whole)) as file:
-        first = min(file["acceleration"].id.get_chunk_info(k).byte_offset for k in range(80))
+        taken = [file["acceleration"].id.get_chunk_info(k) for k in range(80)]
+    beside = np.ones(len(whole), bool)
+    for chunk in taken:
+        beside[chunk.byte_offset : chunk.byte_offset + chunk.size] = False
     draw = np.random.default_rng(8)
-    for at in draw.integers(0, first, 60).tolist():
-        data = bytearray(whole)
-        data[at] ^= int(draw.integers(1, 256))
-        try:
-            done = repair(put(tmp_path / "n.h5", bytes(data)), tmp_path / "out.h5", overwrite=True)
-        except DataError:
-            continue
-        if done.tables["gaps"] == 2:
-            with Recording(done.out or done.path) as night:
-                found = night.read()
-                if night.scale == SCALE and len(found) == len(truth) and night.gaps["missing"].sum() >= 441:
-                    there = np.isfinite(found[:, 0]) & np.isfinite(truth[:, 0])
-                    np.testing.assert_array_equal(found[there], truth[there])
+    brought = []
+    for at in draw.choice(np.flatnonzero(beside & (np.arange(len(whole)) >= lost)), 60).tolist():
+        data = bytearray(clear(whole, 0, lost))
+        data[at] ^= 1 << int(draw.integers(8))
+        brought.append(check_any(put(tmp_path / "n.h5", bytes(data)), tmp_path / "out.h5", truth))
+    assert np.median(brought) == ROWS
+
+
+@pytest.mark.parametrize("field", ["size", "row", "address"])
+def test_one_entry_of_an_index_costs_one_chunk(tmp_path, closed, field):
+    data = bytearray(clear(closed[0], 0, 96))
+    leaf = next(at for at in places(closed[0], 0) if int.from_bytes(closed[0][at + 6 : at + 8], "little") > 1)
+    entry = leaf + 24 + 5 * 40
+    data[entry + {"size": 3, "row": 8, "address": 32 + 3}[field]] ^= 0x40
+    done = repair(put(tmp_path / "n.h5", bytes(data)))
+    assert done.missing in (1500, 3000)
+    check(done.out, closed[1], 0.97)
+
+
+def another(path, whole, name, data, **options):
+    """Put another data set into a night."""
+    with h5py.File(put(path, whole), "r+") as file:
+        file.create_dataset(name, data=data, maxshape=(None, *data.shape[1:]), **options)
+
+
+def test_another_set_of_three_columns_is_not_taken_for_the_samples(tmp_path, closed):
+    gyro = np.random.default_rng(5).integers(-900, 900, (ROWS, 3)).astype("<i2")
+    path = tmp_path / "n.h5"
+    another(path, closed[0], "gyro", data=gyro, chunks=(1500, 3), compression="gzip", shuffle=True)
+    data = path.read_bytes()
+    with pytest.raises(DataError, match="several data sets that could be the samples"):
+        repair(put(path, clear(data, 0, 96)))
+    with h5py.File(put(path, data)) as file:
+        at = file["acceleration"].id.get_chunk_info(10).byte_offset
+    # HDF5 knows which is which.
+    done = repair(put(path, data[: at + 50] + b"\xff\xff\xff" + data[at + 53 :]))
+    assert done.missing == 1500
+    check(done.out, closed[1], 0.98)
+
+
+def test_facts_of_which_there_are_two_are_lost(tmp_path, closed):
+    path = tmp_path / "n.h5"
+    another(path, closed[0], "ecg", data=np.zeros(5, "<f8"), chunks=(5,))
+    with h5py.File(path, "r+") as file:
+        file["ecg"].attrs["scale"] = 123.0
+    put(path, clear(path.read_bytes(), 0, 96))
+    with pytest.raises(DataError, match="the scale of its counts is lost"):
+        repair(path)
+    check(repair(path, scale=SCALE).out, closed[1], 1.0)
+
+
+def test_another_table_is_not_taken_for_the_clock(tmp_path, closed):
+    path = tmp_path / "n.h5"
+    rows = np.zeros(3, [("a", "<i8"), ("b", "<i8"), ("c", "<f8")])
+    rows["a"] = 7
+    another(path, closed[0], "steps", data=rows, chunks=(1024,))
+    data = path.read_bytes()
+    with h5py.File(path) as file:
+        clock = file["clock"].id.get_chunk_info(0)
+    key = clock.size.to_bytes(4, "little") + bytes(4 + 16) + clock.byte_offset.to_bytes(8, "little")
+    assert data.count(key) == 1
+    done = repair(put(path, clear(clear(data, data.index(key) - 24, 24), 0, 96)))
+    assert done.tables["clock"] is None
+    check(done.out, closed[1], 1.0)
+
+
+@pytest.mark.parametrize("opens", [True, False])
+def test_a_night_that_somebody_packed_in_another_way(tmp_path, closed, opens):
+    path, other = put(tmp_path / "n.h5", closed[0]), tmp_path / "o.h5"
+    with h5py.File(path) as old, h5py.File(other, "w", libver=("earliest", "v110")) as new:
+        new.attrs.update(old.attrs)
+        for name in old:
+            node = new.create_dataset(
+                name,
+                data=old[name][:],
+                chunks=old[name].chunks,
+                maxshape=old[name].maxshape,
+                compression="gzip",
+            )
+            node.attrs.update(old[name].attrs)
+        at = new["acceleration"].id.get_chunk_info(10).byte_offset
+    data = bytearray(other.read_bytes())
+    data[at + 60] ^= 255
+    done = repair(put(other, bytes(data) if opens else clear(bytes(data), 0, 96)))
+    assert (done.missing, done.tables) == (
+        1500,
+        {"gaps": 2, "clock": 1, "events": 3, "annotations": 1},
+    )
+    check(done.out, closed[1], 0.98)
+    check_rows(done.out)
+
+
+def check_rows(out):
+    with Recording(out) as night:
+        assert night.clock["device_tick"].tolist() == [5]
+        assert night.events().array["onset"].tolist() == [10.0, 20.0, 30.0]
+
+
+def test_gaps_that_cannot_be_are_lost(tmp_path, interrupted):
+    with h5py.File(put(tmp_path / "n.h5", interrupted[0])) as file:
+        at = file["gaps"].id.get_chunk_info(0).byte_offset
+    data = bytearray(interrupted[0])
+    data[at + 7] ^= 0x80
+    done = repair(put(tmp_path / "n.h5", bytes(data)))
+    assert (done.samples, done.tables["gaps"]) == (ROWS, None)
+    assert any("the table of gaps is lost" in note for note in done.notes)
+
+
+def test_a_gap_that_was_being_written(tmp_path, interrupted):
+    """The table is longer by a row that is not there yet: nothing is lost, by opening, closing and repairing."""
+    with h5py.File(put(tmp_path / "n.h5", interrupted[0]), "r+") as file:
+        file["gaps"].resize(3, 0)
+    data = (tmp_path / "n.h5").read_bytes()
+    for name, content in (("a.h5", data), ("b.h5", clear(data, 0, 96))):
+        done = repair(put(tmp_path / name, content))
+        assert done.tables["gaps"] == 2
+        check(done.out, interrupted[1], 1.0)
+    pack(tmp_path / "n.h5")
+    check(tmp_path / "n.h5", interrupted[1], 1.0)
+
+
+def test_a_repair_that_fails_leaves_nothing(tmp_path, interrupted, monkeypatch):
+    path, out = put(tmp_path / "n.h5", interrupted[0]), put(tmp_path / "o.h5", b"mine")
+
+    whole = Recorder.write
+
+    def fail(self, chunk):
+        whole(self, chunk)
+        if self.n_total > 100_000:
+            raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(Recorder, "write", fail)
+    with pytest.raises(OSError, match="No space left"):
+        repair(path, out, overwrite=True)
+    assert out.read_bytes() == b"mine"
+    assert sorted(entry.name for entry in tmp_path.iterdir() if not entry.name.startswith(".")) == [
+        "n.h5",
+        "o.h5",
+    ]
+
+
+def test_a_night_that_is_being_recorded_is_left_alone(tmp_path):
+    recorder = record(tmp_path / "n.h5")
+    with recorder, pytest.raises(DataError, match="is being recorded"):
+        repair(tmp_path / "n.h5")
 
 
 def test_the_night_itself_is_never_written_to(tmp_path, interrupted):

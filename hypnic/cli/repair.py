@@ -29,8 +29,9 @@ def repair(
 ) -> None:
     """Bring back of a damaged HDF5 night what HDF5 alone does not, as a new night; the damaged one is never changed.
 
-    A sample is brought back where it belongs, or it is missing: none is made up. --rate, --scale and --site say what
-    the file has lost.
+    A sample is brought back where it belongs, or it is missing: none is made up. (Those of a night that was not closed
+    carry no checksum: damage to the samples themselves cannot be told.) --rate, --scale and --site say what the file
+    has lost.
     """
     from hypnic.recording import repair as repair_night
 

@@ -185,7 +185,7 @@ def make_gaps(samples: ArrayLike = (), missing: ArrayLike = (), reason: str = ""
 
 
 UNREADABLE: Final = "unreadable"
-"""Reason of a gap that no table of gaps explains: what is stored there cannot be read."""
+"""Reason of a gap that no table of gaps explains: what is stored there cannot be read, or was never written."""
 
 
 class BaseRecording:

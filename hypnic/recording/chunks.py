@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     import h5py
     from numpy.typing import NDArray
 
-__all__ = ["PackedRows", "ahead", "decompressobj", "inflated"]
+__all__ = ["PackedRows", "ahead", "inflated"]
 
 _SHUFFLE, _DEFLATE = 2, 1
 """Numbers of the filters in HDF5 (``H5Zpublic.h``)."""
@@ -120,8 +120,8 @@ class PackedRows:
         return rows
 
 
-def inflated(stored: bytes, size: int) -> bytes | None:
-    """Return the `size` bytes of a deflated chunk, None where it cannot be inflated.
+def inflated(stored: bytes, size: int | None) -> bytes | None:
+    """Return the `size` bytes of a deflated chunk, or as many as there are up to `LARGEST`; None where it is damaged.
 
     Raises
     ------
@@ -130,10 +130,10 @@ def inflated(stored: bytes, size: int) -> bytes | None:
     """
     stream = decompressobj()
     try:
-        plain: bytes = stream.decompress(stored, size + 1)
+        plain: bytes = stream.decompress(stored, (LARGEST if size is None else size) + 1)
     except Exception:  # whatever the library calls its error, HDF5 will say what is wrong
         return None
-    if len(plain) > size or (stream.eof and len(plain) < size):
+    if size is not None and (len(plain) > size or (stream.eof and len(plain) < size)):
         raise OSError("(a chunk inflates to another size than it should have)")
     return plain if stream.eof else None
 

@@ -201,7 +201,7 @@ def read_table(file: h5py.File, name: str) -> NDArray[np.void] | None:
         if max(in_memory(file, node.id.get_type(), rows), rows * dtype.itemsize) > LARGEST_TABLE:
             raise DataError(f"{path}: /{name} is impossibly large ({rows} rows)")
         check_chunks(node)
-        raw = _settled(node) if attribute(file, "unfinished") else node[:]
+        raw = settled(node) if attribute(file, "unfinished") else node[:]
         table = rows_of_file(raw, dtype)
     except H5_ERRORS as error:
         if isinstance(error, DataError):
@@ -210,7 +210,7 @@ def read_table(file: h5py.File, name: str) -> NDArray[np.void] | None:
     return table
 
 
-def _settled(node: h5py.Dataset) -> NDArray[np.void]:
+def settled(node: h5py.Dataset) -> NDArray[np.void]:
     """Return the rows of a table that may have been cut off while it grew by a chunk.
 
     Its last rows are then unreadable or zero. They were written ahead of the samples that follow them, so
@@ -228,10 +228,10 @@ def _settled(node: h5py.Dataset) -> NDArray[np.void]:
         if len(node) - len(rows) > MOST_AT_ONCE:
             raise
     filled = np.flatnonzero(rows != np.zeros((), rows.dtype))
-    settled: NDArray[np.void] = rows[: filled[-1] + 1 if len(filled) else 0]
-    if len(node) - len(settled) > MOST_AT_ONCE:
-        raise OSError(f"(its last {len(node) - len(settled)} rows are not there)")
-    return settled
+    there: NDArray[np.void] = rows[: filled[-1] + 1 if len(filled) else 0]
+    if len(node) - len(there) > MOST_AT_ONCE:
+        raise OSError(f"(its last {len(node) - len(there)} rows are not there)")
+    return there
 
 
 def _decoded(column: NDArray[Any]) -> NDArray[Any]:
@@ -344,10 +344,8 @@ def copy_members(
 
     if level > MOST_LEVELS:
         raise DataError(f"{old.file.filename}: it has groups within groups, more than {MOST_LEVELS} deep")
-    done = {} if done is None else done
-    for name in old.attrs:
-        check_attribute(old, name)
-        new.attrs[name] = old.attrs[name]
+    done = {h5py.h5o.get_info(old.id).addr: new} if done is None else done
+    _copy_attributes(old, new)
     # The samples last: a copy that is cut short still says where those that it has belong.
     for name in sorted(old, key=lambda name: name == "acceleration"):
         if name in leave_out:
@@ -367,6 +365,19 @@ def copy_members(
             done[address] = _copied(node, new, name)
 
 
+def _copy_attributes(old: Any, new: Any) -> None:
+    """Copy the attributes of a group or a data set."""
+    import h5py
+
+    for name in old.attrs:
+        check_attribute(old, name)
+        if h5py.check_ref_dtype(old.attrs.get_id(name).dtype) is not None:
+            raise DataError(
+                f"{old.file.filename}: the attribute {name[:80]!r} of {old.name} is a reference, which is not copied"
+            )
+        new.attrs[name] = old.attrs[name]
+
+
 def _copied(old: h5py.Dataset, new: h5py.Group, name: str) -> h5py.Dataset:
     """Return a copy of a data set, its chunks as they are stored."""
     import h5py
@@ -378,13 +389,12 @@ def _copied(old: h5py.Dataset, new: h5py.Group, name: str) -> h5py.Dataset:
     if old.dtype.hasobject:
         raise DataError(f"{path}: {old.name} holds values of no fixed size, which are not copied")
     plan = old.id.get_create_plist()
-    # Room for what was never written is never taken.
-    plan.set_alloc_time(h5py.h5d.ALLOC_TIME_INCR if old.chunks else h5py.h5d.ALLOC_TIME_LATE)
+    # Room for what was never written is never taken; what is compact lies in the header.
+    if plan.get_layout() != h5py.h5d.COMPACT:
+        plan.set_alloc_time(h5py.h5d.ALLOC_TIME_INCR if old.chunks else h5py.h5d.ALLOC_TIME_LATE)
     raw = name.encode("utf-8", "surrogateescape")
     made = h5py.Dataset(h5py.h5d.create(new.id, raw, old.id.get_type().copy(), old.id.get_space(), plan))
-    for attribute_name in old.attrs:
-        check_attribute(old, attribute_name)
-        made.attrs[attribute_name] = old.attrs[attribute_name]
+    _copy_attributes(old, made)
     in_file = Path(path).stat().st_size
     if old.chunks:
         sizes: list[tuple[tuple[int, ...], int]] = []
@@ -405,6 +415,22 @@ def _copied(old: h5py.Dataset, new: h5py.Group, name: str) -> h5py.Dataset:
         else:
             made[()] = old[()]
     return made
+
+
+def locked(path: Path) -> bool:
+    """Tell whether another process, or another part of this one, holds the lock of a night."""
+    import fcntl
+
+    try:
+        handle = path.with_name(f".{path.name}.lock").open("rb")
+    except OSError:
+        return False
+    with handle:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+    return False
 
 
 class Lock:

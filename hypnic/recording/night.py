@@ -374,6 +374,22 @@ class Recording(BaseRecording):
         return out
 
     @property
+    def factor(self) -> float:
+        """What a number in the file is in g."""
+        return self._factor
+
+    @property
+    def as_hypnic_stores(self) -> bool:
+        """Whether the samples are stored as `Recorder` stores them: type, chunks and filters."""
+        plan = self._data.id.get_create_plist()
+        codes = [plan.get_filter(at)[0] for at in range(plan.get_nfilters())]
+        return (
+            self._data.dtype in (np.dtype("<i2"), np.dtype("<i4"), np.dtype("<f4"))
+            and self._data.chunks is not None
+            and codes in ([], [2, 1])
+        )
+
+    @property
     def effective_rate(self) -> float:
         """Samples per second of the wall clock, by least squares over /clock; `rate` where there is none."""
         clock = self.clock
@@ -456,6 +472,8 @@ class Recording(BaseRecording):
                 create_table(new, "events", file_rows(events.array), compress=True)
                 write_meta(new["events"], events.meta)
                 copy_members(old, new, leave_out=("events",))
+        except DataError as error:
+            raise DataError(f"{error}: write the events to a file of their own") from None
         except H5_ERRORS as error:
             if re.search("errno = [1-9]", str(error)) or getattr(error, "errno", None):
                 raise

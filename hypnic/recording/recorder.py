@@ -29,6 +29,7 @@ from hypnic.recording.layout import (
     file_rows,
     open_file,
     replacing,
+    settled,
     sync_folder,
     write_meta,
 )
@@ -563,7 +564,7 @@ def _pack(path: Path, events: Events | None = None) -> None:
                 create_table(new, name, file_rows(events.array), compress=True)
                 write_meta(new[name], events.meta)
                 continue
-            entries = old[name][:]
+            entries = settled(old[name]) if old.attrs.get("unfinished") else old[name][:]
             if name == "annotations":
                 entries = entries[entries["label"] != WITHDRAWN.encode()]
             create_table(new, name, entries, compress=True)

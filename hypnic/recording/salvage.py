@@ -4,31 +4,40 @@ HDF5 refuses a file that is shorter than it says, and finds nothing where a grou
 index is damaged, although the samples and the leaves of their index lie there unharmed. A night is written in HDF5's
 oldest layout, whose parts carry marks of their own, so they can be found wherever they are: nodes of version 1 B-trees,
 which say for each chunk where it belongs, attributes by their names, data spaces by their limits (HDF5 File Format
-Specification, III.A, IV.A.2). Samples are never guessed: a chunk counts if a node says where it lies and belongs, no
-other one claims its place or its samples, and it unpacks to what it should.
+Specification, III.A and IV.A.2). Samples are never guessed: a chunk counts if a node says where it lies and belongs, no
+other one claims its place or its bytes, and, once a night is closed, if it inflates to what it should, by its checksum.
+While a night is recorded its samples carry none: damage of the samples themselves cannot be told then.
 """
 
 from __future__ import annotations
 
 import math
-import mmap
 import os
 import re
 import struct
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, NamedTuple
+from typing import IO, TYPE_CHECKING, Any, Final, NamedTuple
 
 import numpy as np
 
 from hypnic.chunk import check_rate, check_site
 from hypnic.errors import DataError, HypnicError, UsageError
 from hypnic.events import Events
-from hypnic.readers.base import UNREADABLE, BaseRecording, Damage, parse_start
+from hypnic.readers.base import UNREADABLE, BaseRecording, Damage, infer_unit, parse_start
 from hypnic.recording.check import HEAP_MARK, LARGEST_TABLE
-from hypnic.recording.chunks import LARGEST, decompressobj, inflated
-from hypnic.recording.layout import REPAIR, TABLES, WITHDRAWN, file_dtype, readable, rows_of_file
+from hypnic.recording.chunks import LARGEST, inflated
+from hypnic.recording.layout import (
+    MOST_AT_ONCE,
+    REPAIR,
+    TABLES,
+    WITHDRAWN,
+    file_dtype,
+    locked,
+    readable,
+    rows_of_file,
+)
 from hypnic.recording.night import Recording
 from hypnic.recording.recorder import write_recording
 
@@ -42,25 +51,40 @@ __all__ = ["Repair", "repair"]
 MOST_CHUNKS: Final = 64
 """Chunks that one node of an index lists: HDF5's own number, which hypnic never changed."""
 
-MOST_NODES: Final = 100_000
-"""Nodes of indices that are looked at: a week at 100 Hz has some 300."""
+MOST_NODES: Final = 5000
+"""Nodes of the indices of a file: those of a night of 200 days. They are held in memory."""
 
-TABLE_ROWS: Final = 1024
-"""Rows of a chunk of a table (`hypnic.recording.layout.create_table`)."""
+MOST_MATCHES: Final = 64
+"""Attributes of one name that are looked at: a night has one or two."""
+
+MOST_TEXTS: Final = 4096
+"""Entries of a heap of texts that are gone through: a night has ten or twenty."""
 
 LONGEST_TEXT: Final = 1 << 16
 """Bytes of an attribute that is a text: HDF5 keeps larger ones elsewhere."""
 
-_NODE: Final = re.compile(rb"TREE\x01\x00(..)", re.DOTALL)
-"""A leaf of an index of chunks, and how many it lists."""
+TABLE_ROWS: Final = 1024
+"""Rows of a chunk of a table (`hypnic.recording.layout.create_table`)."""
+
+WINDOW, OVERLAP = 1 << 24, 1 << 12
+"""Bytes of a file looked at in one go, and how far what begins in them may reach beyond."""
+
+_NODE: Final = re.compile(rb"TREE\x01(.)(..)(.{8})(.{8})", re.DOTALL)
+"""A node of an index of chunks: its level, how many it lists, the nodes to its left and right."""
 
 _SAMPLES: Final = re.compile(
-    rb"\x01\x02\x01\x00{5}(.{8})\x03\x00{7}\xff{8}\x03\x00{7}(?:\x03\x00.{6}(.))?", re.DOTALL
+    rb"\x01\x02\x01\x00{5}(.{8})\x03\x00{7}\xff{8}\x03\x00{7}(?:\x03\x00.{6}(.)(.)..(.{4}))?", re.DOTALL
 )
-"""The data space of the samples, n x 3, n without limit; and the class of the data type that follows."""
+"""The data space of the samples, n x 3, n without limit; class, flags and size of the data type that follows."""
 
-_TABLE: Final = re.compile(rb"\x01\x01\x01\x00{5}(.{8})\xff{8}\x03\x00(..).{4}(\x16)", re.DOTALL)
-"""The data space of a table, n without limit; bytes and beginning of its compound data type."""
+_FILTERS: Final = re.compile(rb"\x0b\x00...\x00{3}\x01(.)\x00{6}(..)", re.DOTALL)
+"""How many filters a data set has, and which is the first."""
+
+_HEADER_REACH, _FILTERS_REACH = 1024, 256
+"""Bytes after the data space of the samples, and after the data type of a table, within which the filters stand."""
+
+_TABLE: Final = re.compile(rb"\x01\x01\x01\x00{5}(.{8})\xff{8}\x03\x00(..).{4}\x16.{3}(.{4})", re.DOTALL)
+"""The data space of a table, n without limit; bytes of its compound data type, and of a row."""
 
 _COLUMN: Final = {
     "gaps": b"missing\0",
@@ -68,10 +92,16 @@ _COLUMN: Final = {
     "events": b"prominence\0",
     "annotations": b"source\0",
 }
-"""A column that no other table has."""
+"""A column that no other table of a night has."""
 
 _INTEGER, _FLOAT, _TEXT, _LONG_TEXT = 0, 1, 3, 9
 """Classes of data types."""
+
+_SHUFFLE, _DEFLATE = 2, 1
+"""Numbers of the filters."""
+
+_DEFLATE_SKIPPED: Final = 0b10
+"""Filters left out where deflating, the second, would not have shrunk a chunk."""
 
 
 @dataclass(frozen=True)
@@ -122,6 +152,9 @@ def repair(
 ) -> Repair:
     """Write a sound night of what can be brought back of a damaged one, which is never changed.
 
+    Of the attributes of a file that HDF5 does not open, those that hypnic writes are brought back. Samples of a night
+    that was not closed carry no checksum: where they themselves are damaged nobody can tell.
+
     Parameters
     ----------
     path : path-like
@@ -152,10 +185,18 @@ def repair(
         check_rate(rate)
     if site is not None:
         check_site(site)
+    if scale is not None and not 0 < scale < math.inf:
+        raise UsageError(f"scale {scale!r} is not a number above 0 of g per count")
     if not file.is_file():
         raise DataError(f"{file}: there is no such file")
     if target.exists() and target.samefile(file):
         raise UsageError(f"{target}: that is the night itself, which is never changed: choose another name")
+    if target.exists() and not overwrite:
+        raise DataError(
+            f"{target}: the file exists already: choose another name or overwrite it (--overwrite)"
+        )
+    if locked(file):
+        raise DataError(f"{file}: the file is being recorded or changed by another process")
     given: dict[str, Any] = {"rate": rate, "scale": scale, "site": site}
     night: Recording | None = None
     try:
@@ -166,20 +207,19 @@ def repair(
     try:
         if night is not None and not plain.wrong:
             return Repair(file, None, (), night.rate, plain.samples, 0, 0, _counts(night))
-        source: BaseRecording | None = night
-        lost = plain.lost
-        try:
-            found = _salvage(file, night, plain.lost, **given)
-        except HypnicError:
-            if night is None:
-                raise
-        else:
-            if night is None or found.readable >= plain.samples:
-                source, lost = found, found.lost
-        assert source is not None
-        told = {name: getattr(source, "attrs", {}).get(name) for name in ("subject", "notes")}
-        attrs = {name: text for name, text in told.items() if text}
-        write_recording(target, source, overwrite=overwrite, attrs=attrs, leave_out=lost)
+        with file.open("rb") as handle:
+            source, lost = _best(file, _Bytes(handle), night, plain, given)
+            partial = target.with_name(f".{target.name}.{os.getpid()}.part")
+            try:
+                attrs = {
+                    name: value
+                    for name, value in source.attrs.items()
+                    if isinstance(value, str | float | int)
+                }
+                write_recording(partial, source, attrs=attrs, leave_out=lost)
+                partial.replace(target)
+            finally:
+                partial.unlink(missing_ok=True)
     finally:
         if night is not None:
             night.close()
@@ -192,9 +232,37 @@ def repair(
             written.n_samples,
             source.n_samples - written.n_samples,
             len(source.damage),
-            _counts(written) | dict.fromkeys(lost),
-            tuple(source.notes),
+            _counts(written) | {"gaps": len(source.gaps)} | dict.fromkeys(lost),
+            (*source.notes, *_doubts(written)),
         )
+
+
+def _best(
+    file: Path, data: _Bytes, night: Recording | None, plain: _Read, given: dict[str, Any]
+) -> tuple[Recording | _Salvage, tuple[str, ...]]:
+    """Return what gives most: HDF5, or what is found without it; and the tables that are lost."""
+    if night is not None and not _ours(night):
+        return night, plain.lost
+    try:
+        found = _salvage(file, data, night, plain.lost, **given)
+    except HypnicError:
+        if night is None:
+            raise
+        return night, plain.lost
+    if night is None or (found.readable, -len(found.lost)) > (plain.samples, -len(plain.lost)):
+        return found, found.lost
+    return night, plain.lost
+
+
+def _ours(night: Recording) -> bool:
+    """Tell whether a night is stored as hypnic stores one, which others may have changed."""
+    return bool(night.version) and night.units == "g" and night.as_hypnic_stores
+
+
+def _doubts(night: Recording) -> Iterator[str]:
+    """Say where what came back does not look like acceleration."""
+    if infer_unit(night.read(0.0, min(night.duration, 600.0)), night.rate) != "g":
+        yield "gravity cannot be seen in what came back: rate, scale or samples may be others"
 
 
 def _counts(night: BaseRecording) -> dict[str, int | None]:
@@ -241,6 +309,52 @@ def _read(night: Recording) -> _Read:
 # Without HDF5
 
 
+class _Bytes:
+    """The bytes of a file, read as they are wanted: a mapped one would end the process where its disk fails."""
+
+    def __init__(self, handle: IO[bytes]) -> None:
+        self._file = handle.fileno()
+        self.size = os.fstat(self._file).st_size
+        self._heaps: dict[int, dict[int, tuple[int, int]]] = {}
+
+    def at(self, begin: int, size: int) -> bytes:
+        """Return `size` bytes, fewer at the end of the file."""
+        parts = []
+        while size > 0 and begin < self.size and (part := os.pread(self._file, min(size, WINDOW), begin)):
+            parts.append(part)
+            begin, size = begin + len(part), size - len(part)
+        return b"".join(parts)
+
+    def find(self, pattern: re.Pattern[bytes]) -> Iterator[tuple[int, re.Match[bytes]]]:
+        """Yield every match, and where in the file it begins."""
+        for start in range(0, self.size, WINDOW):
+            for match in pattern.finditer(self.at(start, WINDOW + OVERLAP)):
+                if match.start() < WINDOW:
+                    yield start + match.start(), match
+
+    def text(self, collection: int, number: int) -> bytes:
+        """Return an object of a collection of the global heap (III.E); empty where it is not there."""
+        if collection not in self._heaps:
+            self._heaps[collection] = self._heap(collection)
+        return self.at(*self._heaps[collection].get(number, (0, 0)))
+
+    def _heap(self, collection: int) -> dict[int, tuple[int, int]]:
+        head = self.at(collection, 16)
+        found: dict[int, tuple[int, int]] = {}
+        if head[:4] != HEAP_MARK:
+            return found
+        at, end = collection + 16, collection + int.from_bytes(head[8:], "little")
+        while at + 16 <= min(end, self.size) and len(found) < MOST_TEXTS:
+            entry = self.at(at, 16)
+            size = int.from_bytes(entry[8:], "little")
+            number = int.from_bytes(entry[:2], "little")
+            if not number:
+                break
+            found[number] = at + 16, min(size, LONGEST_TEXT)
+            at += 16 + _padded(size)
+        return found
+
+
 class _Chunk(NamedTuple):
     """Where an index says that a chunk lies: first row, bytes, where they begin, filters left out."""
 
@@ -250,34 +364,77 @@ class _Chunk(NamedTuple):
     skipped: int
 
 
-def _leaves(data: mmap.mmap, axes: int) -> list[tuple[list[_Chunk], tuple[int, ...]]]:
-    """Return the chunks that each leaf of an index of so many axes lists, and the key after them.
+class _Index(NamedTuple):
+    """What is left of the index of one data set: its chunks, and the keys after the last of each leaf."""
 
-    A leaf whose keys are none is left out. What lies beyond the end of the file was cut off.
+    chunks: set[_Chunk]
+    ends: set[tuple[int, ...]]
+
+
+def _indices(data: _Bytes, axes: int) -> list[_Index]:
+    """Return the indices of the data sets of so many axes: the leaves that other nodes, or each other, hold together.
+
+    What lies beyond the end of the file was cut off.
+
+    Raises
+    ------
+    DataError
+        If there are more than of any night.
     """
     key = struct.Struct(f"<II{axes + 1}Q")
-    found = []
-    for seen, match in enumerate(_NODE.finditer(data)):
-        count = int.from_bytes(match[1], "little")
-        at = match.start() + 24
-        end = at + count * (key.size + 8) + key.size
-        if seen >= MOST_NODES:
-            break
-        if not 1 <= count <= MOST_CHUNKS or end > len(data):
+    leaves: list[tuple[int, _Index]] = []
+    together = _Together()
+    for number, (begin, match) in enumerate(data.find(_NODE)):
+        if number >= MOST_NODES:
+            raise DataError("there are more nodes of indices in it than in any night")
+        count, level = int.from_bytes(match[2], "little"), match[1][0]
+        if not 1 <= count <= MOST_CHUNKS:
             continue
-        chunks: list[_Chunk] = []
-        for place in range(at, end - key.size, key.size + 8):
-            size, skipped, row, *others = key.unpack_from(data, place)
-            address = int.from_bytes(data[place + key.size : place + key.size + 8], "little")
-            if any(others) or not size or not address or (chunks and row <= chunks[-1].row):
-                break
-            chunks.append(_Chunk(row, size, address, skipped))
-        if len(chunks) == count:
-            found.append((chunks, key.unpack_from(data, end - key.size)[2:]))
-    return found
+        content = data.at(begin + 24, count * (key.size + 8) + key.size)
+        if len(content) < count * (key.size + 8) + key.size:
+            continue
+        chunks, doubtful, children = set(), 0, []
+        for place in range(0, count * (key.size + 8), key.size + 8):
+            size, skipped, row, *others = key.unpack_from(content, place)
+            child = int.from_bytes(content[place + key.size : place + key.size + 8], "little")
+            children.append(child)
+            if any(others) or not child or (not size and not level):
+                doubtful += 1
+            else:
+                chunks.add(_Chunk(row, size, child, skipped))
+        if doubtful > count // 2:
+            continue
+        for other in (*(int.from_bytes(match[k], "little") for k in (3, 4)), *(children if level else ())):
+            if other + 1 < 1 << 64:
+                together.join(begin, other)
+        if not level:
+            leaves.append((begin, _Index(chunks, {key.unpack_from(content, len(content) - key.size)[2:]})))
+    found: dict[int, _Index] = {}
+    for begin, leaf in leaves:
+        index = found.setdefault(together.of(begin), _Index(set(), set()))
+        index.chunks.update(leaf.chunks)
+        index.ends.update(leaf.ends)
+    return list(found.values())
 
 
-def _undisputed(chunks: list[_Chunk]) -> list[_Chunk]:
+class _Together:
+    """Which addresses belong together (union-find)."""
+
+    def __init__(self) -> None:
+        self._above: dict[int, int] = {}
+
+    def of(self, address: int) -> int:
+        """Return the address that stands for all that belong to one."""
+        while (above := self._above.get(address, address)) != address:
+            address = above
+        return address
+
+    def join(self, one: int, other: int) -> None:
+        """Take note that two belong together."""
+        self._above[self.of(one)] = self.of(other)
+
+
+def _undisputed(chunks: list[_Chunk]) -> dict[int, _Chunk]:
     """Leave out chunks that claim the same rows or the same bytes: one of them is wrong, and which is not known."""
     claims = Counter(chunk.row for chunk in chunks)
     placed = sorted((chunk for chunk in chunks if claims[chunk.row] == 1), key=lambda chunk: chunk.at)
@@ -287,16 +444,16 @@ def _undisputed(chunks: list[_Chunk]) -> list[_Chunk]:
             doubtful |= {number, holder}
         if chunk.at + chunk.size > end:
             end, holder = chunk.at + chunk.size, number
-    return sorted(chunk for number, chunk in enumerate(placed) if number not in doubtful)
+    return {chunk.row: chunk for number, chunk in enumerate(placed) if number not in doubtful}
 
 
-@dataclass(frozen=True)
+@dataclass
 class _Store:
     """Where the chunks of a data set lie, and how they are to be read.
 
     Attributes
     ----------
-    data : mmap
+    data : _Bytes
         The file.
     chunks : dict of int to _Chunk
         By their first rows.
@@ -306,138 +463,263 @@ class _Store:
         Bytes of what is shuffled as one: a number, or a row of a table.
     row : int
         Bytes of a row.
-    packed : bool
-        Whether the chunks are deflated and shuffled.
+    packed, shuffled : bool
+        Whether the chunks are deflated, and shuffled before.
     """
 
-    data: mmap.mmap
+    data: _Bytes
     chunks: dict[int, _Chunk]
     length: int
     width: int
     row: int
     packed: bool
+    shuffled: bool = True
+    _kept: tuple[int, bytes] = (-1, b"")
 
     @property
     def end(self) -> int:
         """The row after those that chunks are known for."""
         return max(self.chunks) + self.length
 
-    def content(self, start: int) -> bytes:
-        """Return the whole rows of the chunk that begins at row `start`: fewer where the file ends, none if damaged."""
-        chunk, size = self.chunks[start], self.length * self.row
-        if chunk.skipped:
-            return b""
-        stored = self.data[chunk.at : chunk.at + chunk.size]
+    def whole(self, start: int) -> int:
+        """Return how many rows of the chunk that begins at row `start` there are: fewer where the file ends."""
+        chunk = self.chunks[start]
+        if self.packed:
+            return len(self.rows(start, 0, self.length)) // self.row
+        if chunk.size != self.length * self.row or chunk.skipped:
+            return 0
+        return min(self.length, max(0, self.data.size - chunk.at) // self.row)
+
+    def rows(self, start: int, low: int, high: int) -> bytes:
+        """Return the bytes of some rows of the chunk that begins at row `start`; none where it is damaged."""
         if not self.packed:
-            return stored[: len(stored) // self.row * self.row] if chunk.size == size else b""
-        try:
-            plain = inflated(stored, size)
-        except OSError:
+            return self.data.at(self.chunks[start].at + low * self.row, (high - low) * self.row)
+        if self._kept[0] != start:
+            self._kept = start, self._unpacked(self.chunks[start])
+        return self._kept[1][low * self.row : high * self.row]
+
+    def _unpacked(self, chunk: _Chunk) -> bytes:
+        size = self.length * self.row
+        if chunk.size > max(size, LARGEST) or chunk.skipped not in (0, _DEFLATE_SKIPPED):
             return b""
-        return b"" if plain is None else np.frombuffer(plain, np.uint8).reshape(self.width, -1).T.tobytes()
+        stored: bytes | None = self.data.at(chunk.at, chunk.size)
+        if not chunk.skipped:
+            try:
+                stored = inflated(stored or b"", size)
+            except OSError:
+                return b""
+        if stored is None or len(stored) != size:
+            return b""
+        return (
+            np.frombuffer(stored, np.uint8).reshape(self.width, -1).T.tobytes() if self.shuffled else stored
+        )
 
 
-def _sample_store(data: mmap.mmap) -> _Store | None:
-    """Return where the samples are; None where no leaf of their index is left."""
-    leaves = [leaf for leaf in _leaves(data, 2) if leaf[1][1:] in ((0, 0), (3, 2), (3, 4))]
-    chunks = _undisputed([chunk for leaf in leaves for chunk in leaf[0]])
-    if not chunks:
-        return None
-    sizes = {chunk.size for chunk in chunks}
-    whole = [size for chunk in chunks[:MOST_CHUNKS] if (size := _inflated_size(data, chunk))]
-    packed = len(sizes) > 1 or bool(whole)
-    common = Counter(whole or sizes).most_common(1)
-    widths = {after[2] for _, after in leaves if after[1]} or {2, 4}
-    steps = np.diff([chunk.row for chunk in chunks])
-    step = int(steps.min()) if len(steps) else 0
+def _sample_store(data: _Bytes, night: Recording | None) -> tuple[_Store, np.dtype[Any], int]:
+    """Return where the samples are, their type, and how many were said to be there (0 where that is lost).
+
+    Raises
+    ------
+    DataError
+        If no leaf of their index is left, more than one data set could be theirs, or hypnic stores none like it.
+    """
+    indices = [
+        index for index in _indices(data, 2) if {end[1:] for end in index.ends} & {(3, 2), (3, 4), (0, 0)}
+    ]
+    if not data.size:
+        raise DataError("it is empty")
+    if not indices:
+        raise DataError("nothing in it can be brought back: no index of samples is left in it")
+    if len(indices) > 1:
+        raise DataError("it holds several data sets that could be the samples, and which is which is lost")
+    (index,) = indices
+    spaces = list(data.find(_SAMPLES))
+    if len(spaces) > 1:
+        raise DataError("it holds several data sets that could be the samples")
+    widths = {end[2] for end in index.ends if end[1]} or {2, 4}
+    dtype, shuffled, count = None, True, 0
+    for at, space in spaces:
+        count = int.from_bytes(space[1], "little")
+        if space[2] is not None:
+            dtype = _number(space[2][0] & 15, space[3][0], int.from_bytes(space[4], "little"))
+        if filters := _FILTERS.search(data.at(at, _HEADER_REACH)):
+            shuffled = _shuffled(filters[1][0], int.from_bytes(filters[2], "little"))
+    if dtype is not None:
+        widths = {dtype.itemsize}
+    sizes = [_inflated_size(data, chunk) for chunk in sorted(index.chunks)[:MOST_CHUNKS]]
+    packed = 2 * sum(size > 0 for size in sizes) > len(sizes)
+    common = (
+        Counter(size for size in sizes if size) if packed else Counter(chunk.size for chunk in index.chunks)
+    )
+    size = common.most_common(1)[0][0]
+    steps = Counter(np.diff(sorted({chunk.row for chunk in index.chunks})).tolist()).most_common(1)
     for width in sorted(widths):
-        length, rest = divmod(common[0][0], 3 * width)
-        if not rest and (not step or length == step or (len(widths) == 1 and step % length == 0)):
-            placed = {chunk.row: chunk for chunk in chunks if chunk.row % length == 0}
-            return _Store(data, placed, length, width, 3 * width, packed)
-    return None
+        length, rest = divmod(size, 3 * width)
+        if rest or not length or (steps and len(widths) > 1 and steps[0][0] != length):
+            continue
+        plausible = [
+            chunk
+            for chunk in index.chunks
+            if chunk.row % length == 0 and (chunk.size == size or (packed and chunk.size <= size + OVERLAP))
+        ]
+        if not plausible:
+            continue
+        store = _Store(data, _undisputed(plausible), length, width, 3 * width, packed, shuffled)
+        if store.chunks:
+            return store, dtype or _likely_number(store), count
+    raise DataError("nothing in it can be brought back: what is left of the index of samples fits nothing")
 
 
-def _inflated_size(data: mmap.mmap, chunk: _Chunk) -> int:
+def _number(kind: int, flags: int, size: int) -> np.dtype[Any]:
+    """Return the type of samples that a data type message states (IV.A.2.d).
+
+    Raises
+    ------
+    DataError
+        If it is one that hypnic does not store.
+    """
+    if not flags & 1:
+        if kind == _INTEGER and flags & 8 and size in (2, 4):
+            return np.dtype(f"<i{size}")
+        if kind == _FLOAT and size == 4:
+            return np.dtype("<f4")
+    raise DataError("its samples are of a type that no night has")
+
+
+def _shuffled(count: int, first: int) -> bool:
+    """Tell whether chunks are shuffled before they are deflated.
+
+    Raises
+    ------
+    DataError
+        If they are packed in another way.
+    """
+    if (count, first) not in ((2, _SHUFFLE), (1, _DEFLATE)):
+        raise DataError("its samples are packed in a way that no night is")
+    return first == _SHUFFLE
+
+
+def _likely_number(store: _Store) -> np.dtype[Any]:
+    """Return the type of samples whose data type is lost, by their bytes and by what they look like."""
+    if store.width == 2:
+        return np.dtype("<i2")
+    content = next(
+        (part for start in sorted(store.chunks) if (part := store.rows(start, 0, store.length))), b""
+    )
+    numbers = np.abs(np.frombuffer(content[: len(content) // 4 * 4], "<f4"))
+    numbers = numbers[numbers != 0]
+    # Counts of some thousand are, as floats, no number or next to none.
+    with np.errstate(invalid="ignore"):
+        likely = (numbers > 1e-6) & (numbers < 1e3)
+    return np.dtype("<f4" if len(numbers) and likely.mean() > 0.5 else "<i4")
+
+
+def _inflated_size(data: _Bytes, chunk: _Chunk) -> int:
     """Return how many bytes a chunk inflates to, 0 where it is not deflated, or damaged."""
-    stream = decompressobj()
-    try:
-        size = len(stream.decompress(data[chunk.at : chunk.at + chunk.size], LARGEST))
-    except Exception:  # whatever the library calls its error
+    if chunk.size > LARGEST or chunk.skipped:
         return 0
-    return size if stream.eof else 0
+    try:
+        plain = inflated(data.at(chunk.at, chunk.size), None)
+    except OSError:
+        return 0
+    return len(plain or b"")
 
 
-def _tables(data: mmap.mmap) -> dict[str, NDArray[np.void]]:
+class _Stated(NamedTuple):
+    """What the header of a table says: its rows, and whether they are shuffled (None where that is lost)."""
+
+    rows: int
+    shuffled: bool | None
+
+
+def _tables(data: _Bytes) -> dict[str, NDArray[np.void]]:
     """Return the tables of which all is there."""
-    stated: dict[str, set[int]] = {name: set() for name in TABLES}
-    for match in _TABLE.finditer(data):
-        kind = data[match.start(3) : match.start(3) + int.from_bytes(match[2], "little")]
-        for name, column in _COLUMN.items():
-            if column in kind:
-                stated[name].add(int.from_bytes(match[1], "little"))
-    leaves, found = _leaves(data, 1), {}
+    stated: dict[str, list[_Stated]] = {name: [] for name in TABLES}
+    kinds: dict[int, set[str]] = {}
+    for at, match in data.find(_TABLE):
+        begin, size = at + match.start(2) - match.start(), int.from_bytes(match[2], "little")
+        kind = data.at(begin, size)
+        names = [name for name, column in _COLUMN.items() if column in kind]
+        kinds.setdefault(int.from_bytes(match[3], "little"), set()).update(names or ["another"])
+        filters = _FILTERS.search(data.at(begin + size, _FILTERS_REACH))
+        shuffled = None if filters is None else (filters[1][0], filters[2][0]) == (2, _SHUFFLE)
+        for name in names:
+            stated[name].append(_Stated(int.from_bytes(match[1], "little"), shuffled))
+    indices, found = _indices(data, 1), {}
     for name, dtype in TABLES.items():
         stored = file_dtype(dtype)
-        chunks = _undisputed([c for leaf, after in leaves if after[1] == stored.itemsize for c in leaf])
-        size = TABLE_ROWS * stored.itemsize
-        if len(stated[name]) > 1 or len(chunks) * size > LARGEST_TABLE:
+        mine = [index for index in indices if any(end[1] == stored.itemsize for end in index.ends)]
+        # Whose the rows of that length are must be known, or there be no other table with such.
+        if len(mine) > 1 or len(stated[name]) > 1 or kinds.get(stored.itemsize, {name}) != {name}:
             continue
-        count = next(iter(stated[name]), None)
-        if not chunks:
+        count, shuffled = next(iter(stated[name]), _Stated(-1, None))
+        if not mine:
             if count == 0:
                 found[name] = np.zeros(0, dtype)
             continue
-        packed = any(chunk.size != size for chunk in chunks)
-        store = _Store(data, {c.row: c for c in chunks}, TABLE_ROWS, stored.itemsize, stored.itemsize, packed)
-        content = b"".join(store.content(start) for start in sorted(store.chunks))
-        rows = np.frombuffer(content, stored)
-        if len(rows) != store.end or (count is not None and count > len(rows)):
+        rows = _table_rows(data, mine[0], stored, shuffled is not False)
+        if rows is None or (count >= 0 and not len(rows) >= count > len(rows) - TABLE_ROWS):
             continue
-        if count is None:
+        if count < 0:
             filled = np.flatnonzero(rows != np.zeros((), stored))
             count = int(filled[-1]) + 1 if len(filled) else 0
         found[name] = rows_of_file(rows[:count], dtype)
     return found
 
 
-def _attribute(data: mmap.mmap, name: str) -> float | str | None:
-    """Return the value of the first attribute of that name in the file; None where there is none of a known kind."""
+def _table_rows(
+    data: _Bytes, index: _Index, stored: np.dtype[Any], shuffled: bool
+) -> NDArray[np.void] | None:
+    """Return the rows of all chunks of a table; None unless each is there."""
+    size = TABLE_ROWS * stored.itemsize
+    if len(index.chunks) * size > LARGEST_TABLE:
+        return None
+    packed = any(chunk.size != size for chunk in index.chunks)
+    chunks = _undisputed(list(index.chunks))
+    store = _Store(data, chunks, TABLE_ROWS, stored.itemsize, stored.itemsize, packed, shuffled)
+    if sorted(chunks) != list(range(0, len(index.chunks) * TABLE_ROWS, TABLE_ROWS)):
+        return None
+    content = b"".join(store.rows(start, 0, TABLE_ROWS) for start in sorted(chunks))
+    return np.frombuffer(content, stored) if len(content) == len(chunks) * size else None
+
+
+def _attribute(data: _Bytes, name: str) -> float | str | None:
+    """Return the value of the attributes of that name in the file; None where there is none, or they differ."""
     word = name.encode() + b"\0"
     pattern = re.compile(
         rb"\x01\x00" + re.escape(struct.pack("<H", len(word))) + rb"(..)(..)" + word, re.DOTALL
     )
-    for match in pattern.finditer(data):
-        kind_at = match.start() + 8 + _padded(len(word))
+    found: set[float | str] = set()
+    for number, (begin, match) in enumerate(data.find(pattern)):
+        if number >= MOST_MATCHES:
+            # Which of so many is meant nobody knows.
+            return None
         kind_size, space_size = (int.from_bytes(match[at], "little") for at in (1, 2))
-        at = kind_at + _padded(kind_size) + _padded(space_size)
-        if at + 16 > len(data):
+        message = data.at(
+            begin + 8 + _padded(len(word)), _padded(kind_size) + _padded(space_size) + LONGEST_TEXT
+        )
+        raw = message[_padded(kind_size) + _padded(space_size) :]
+        if len(message) < 8 or len(raw) < 8:
             continue
-        kind, size = data[kind_at] & 15, int.from_bytes(data[kind_at + 4 : kind_at + 8], "little")
-        raw = data[at : at + min(size, LONGEST_TEXT)]
-        if kind == _FLOAT and size in (4, 8):
-            return float(struct.unpack("<f" if size == 4 else "<d", raw)[0])
-        if kind == _INTEGER and size in (1, 2, 4, 8):
-            return float(int.from_bytes(raw, "little", signed=True))
-        if kind == _TEXT:
-            return readable(raw.rstrip(b"\0 "))
-        if kind == _LONG_TEXT and (text := _heap_text(data, *struct.unpack("<IQI", data[at : at + 16]))):
-            return readable(text)
+        value = _value(data, message[0] & 15, int.from_bytes(message[4:8], "little"), raw)
+        if value is not None:
+            found.add(value)
+    return found.pop() if len(found) == 1 else None
+
+
+def _value(data: _Bytes, kind: int, size: int, raw: bytes) -> float | str | None:
+    """Return a value by the class of its data type and its bytes; None where it is of no kind that a night has."""
+    if kind == _FLOAT and size in (4, 8):
+        return float(struct.unpack_from("<f" if size == 4 else "<d", raw)[0])
+    if kind == _INTEGER and size in (1, 2, 4, 8):
+        return float(int.from_bytes(raw[:size], "little", signed=True))
+    if kind == _TEXT:
+        return readable(raw[: min(size, LONGEST_TEXT)].rstrip(b"\0 "))
+    if kind == _LONG_TEXT and len(raw) >= 16:
+        length, collection, number = struct.unpack_from("<IQI", raw)
+        text = data.text(collection, number)[:length]
+        return readable(text) if text else None
     return None
-
-
-def _heap_text(data: mmap.mmap, length: int, collection: int, number: int) -> bytes:
-    """Return an object of a collection of the global heap (III.E); empty where it is not there."""
-    if data[collection : collection + 4] != HEAP_MARK:
-        return b""
-    end = min(collection + int.from_bytes(data[collection + 8 : collection + 16], "little"), len(data))
-    at = collection + 16
-    while at + 16 <= end:
-        size = int.from_bytes(data[at + 8 : at + 16], "little")
-        if int.from_bytes(data[at : at + 2], "little") == number:
-            return data[at + 16 : at + 16 + min(length, size, LONGEST_TEXT)]
-        at += 16 + _padded(size)
-    return b""
 
 
 def _padded(size: int) -> int:
@@ -462,19 +744,28 @@ class _Salvage(BaseRecording):
         path: Path,
         store: _Store,
         dtype: np.dtype[Any],
-        runs: list[tuple[int, int]],
+        factor: float,
         tables: dict[str, NDArray[np.void]],
-        attrs: dict[str, str],
         meta: dict[str, Any],
+        attrs: dict[str, Any],
         **facts: Any,
     ) -> None:
-        super().__init__(path, gaps=tables.get("gaps"), dtype=dtype.name, **facts)
-        self._store, self._dtype, self._runs, self._tables = store, dtype, runs, tables
-        self.readable = sum(high - low for low, high in runs)
+        counts = dtype.kind == "i"
+        super().__init__(
+            path, gaps=tables.get("gaps"), dtype=dtype.name, scale=factor if counts else None, **facts
+        )
+        self._store, self._dtype, self._factor, self._tables = store, dtype, np.float64(factor), tables
+        self._meta, self.attrs = meta, attrs
         self.lost = tuple(name for name in TABLES if name not in tables)
-        self.attrs = attrs
-        self._meta = meta
-        edges = [0, *(edge for run in runs for edge in run), self._count]
+        self._runs: list[tuple[int, int]] = []
+        for start in sorted(store.chunks):
+            end = min(start + store.whole(start), self._count)
+            if self._runs and self._runs[-1][1] == start < end:
+                self._runs[-1] = self._runs[-1][0], end
+            elif start < end:
+                self._runs.append((start, end))
+        self.readable = sum(high - low for low, high in self._runs)
+        edges = [0, *(edge for run in self._runs for edge in run), self._count]
         for low, high in zip(edges[::2], edges[1::2], strict=True):
             if high > low:
                 first = self._number(low)
@@ -488,10 +779,10 @@ class _Salvage(BaseRecording):
     def _load(self, begin: int, end: int) -> NDArray[np.float32]:
         length, parts = self._store.length, []
         for start in range(begin - begin % length, end, length):
-            rows = np.frombuffer(self._store.content(start), self._dtype).reshape(-1, 3)
-            parts.append(rows[max(begin - start, 0) : end - start])
+            content = self._store.rows(start, max(begin - start, 0), min(end - start, length))
+            parts.append(np.frombuffer(content, self._dtype).reshape(-1, 3))
         # As `Recording` has them: one product in float64, rounded once.
-        return (np.concatenate(parts) * np.float64(self.scale or 1.0)).astype(np.float32)
+        return (np.concatenate(parts) * self._factor).astype(np.float32)
 
     @property
     def clock(self) -> NDArray[np.void]:
@@ -513,6 +804,7 @@ class _Salvage(BaseRecording):
 
 def _salvage(
     path: Path,
+    data: _Bytes,
     night: Recording | None,
     unread: tuple[str, ...],
     rate: float | None,
@@ -524,98 +816,102 @@ def _salvage(
     Raises
     ------
     DataError
-        If no leaf of the index of the samples is left, or the rate or the scale is lost.
+        If it is no night, no leaf of the index of its samples is left, or the rate or the scale is lost.
     """
-    with path.open("rb") as handle:
-        if not os.fstat(handle.fileno()).st_size:
-            raise DataError(f"{path}: it is empty")
-        # Whoever still reads from it keeps it open.
-        data = mmap.mmap(handle.fileno(), 0, access=mmap.ACCESS_READ)
-    store = _sample_store(data)
-    if store is None:
-        raise DataError(f"{path}: nothing in it can be brought back: no index of samples is left in it")
-    spaces = [(int.from_bytes(found[1], "little"), found[2]) for found in _SAMPLES.finditer(data)]
-    count, kind = min((space for space in spaces if space[0] > max(store.chunks)), default=(0, None))
-    dtype = np.dtype("<i2") if store.width == 2 else _wide_number(store, kind)
-    runs: list[tuple[int, int]] = []
-    for start in sorted(store.chunks):
-        end = start + len(store.content(start)) // store.row
-        end = min(end, count) if count else end
-        if runs and runs[-1][1] == start < end:
-            runs[-1] = runs[-1][0], end
-        elif start < end:
-            runs.append((start, end))
-    if not runs:
-        raise DataError(f"{path}: nothing in it can be brought back: all of its samples are damaged")
-    notes = []
-    if not count:
-        last = np.frombuffer(store.content(max(store.chunks)), dtype).reshape(-1, 3)
-        filled = np.flatnonzero(last.any(axis=1))
+    try:
+        store, dtype, count = _sample_store(data, night)
+        tables = _tables(data)
+    except DataError as error:
+        raise DataError(f"{path}: {error}") from None
+    if night is None and _attribute(data, "format") != "hypnic" and not tables:
+        raise DataError(
+            f"{path}: nothing in it can be brought back: it is no hypnic night, or what says so is lost"
+        )
+    notes: list[str] = []
+    if count <= max(store.chunks):
+        last = np.frombuffer(store.rows(max(store.chunks), 0, store.length), dtype)
+        filled = np.flatnonzero(last[: len(last) // 3 * 3].reshape(-1, 3).any(axis=1))
         count = max(store.chunks) + (int(filled[-1]) + 1 if len(filled) else 0)
-        runs = [(low, min(high, count)) for low, high in runs if low < count]
         notes.append("how many samples there were is lost: zeros at the end are taken for none")
-    tables, meta = _tables(data), {}
+    elif count > store.end:
+        notes.append(
+            f"it is said to have had {count} samples, and what is left of its index ends at {store.end}"
+        )
+    meta: dict[str, Any] = {}
     if night is not None:
-        tables = {"gaps": night.gaps} | tables
+        tables["gaps"] = night.gaps
         tables |= {name: getattr(night, name) for name in ("clock", "annotations") if name not in unread}
         if "events" not in unread:
             events = night.events()
             tables["events"] = np.empty(0, TABLES["events"]) if events is None else events.array
             meta = {} if events is None else events.meta
+    elif "gaps" in tables and (sound := _sound_gaps(tables.pop("gaps"))) is not None:
+        tables["gaps"] = sound
     if "gaps" not in tables:
         notes.append("the table of gaps is lost: samples after a loss, if there was any, stand too early")
-    facts = {
-        name: _attribute(data, name)
-        for name in ("sampling_rate", "scale", "site", "start_time", "range_g", "sensor")
-    }
-    rate = rate or (night.rate if night is not None else _above_zero(facts["sampling_rate"]))
+    if not store.packed:
+        notes.append(
+            "samples of a night that was not closed have no checksum: damage to themselves cannot be told"
+        )
+    counts = dtype.kind == "i"
+    if night is not None:
+        rate, site, factor, moment = night.rate, night.site, night.factor, night.start_time
+        attrs, range_g, sensor = night.attrs, night.range_g, night.sensor
+    else:
+        rate = rate or _above_zero(_attribute(data, "sampling_rate"))
+        factor = scale or (_above_zero(_attribute(data, "scale")) if counts else 1.0) or math.nan
+        site = site or _place(_attribute(data, "site"), notes)
+        moment = None
+        try:
+            moment = parse_start(str(_attribute(data, "start_time")))[0]
+        except UsageError:
+            notes.append("its start time is lost, if it had one")
+        written = {name: _attribute(data, name) for name in ("subject", "notes")}
+        attrs = {name: text for name, text in written.items() if text is not None}
+        range_g = _above_zero(_attribute(data, "range_g"))
+        sensor = str(_attribute(data, "sensor") or "")
     if rate is None:
         raise DataError(f"{path}: its sampling rate is lost: give it (--rate)")
-    scale = scale or (night.scale if night is not None else _above_zero(facts["scale"]))
-    if scale is None and dtype.kind == "i":
+    if math.isnan(factor):
         raise DataError(f"{path}: the scale of its counts is lost: give it, in g per count (--scale)")
-    place = site or (night.site if night is not None else facts["site"])
-    if place not in ("wrist", "mattress"):
-        place = "wrist"
-        notes.append("where the sensor was is lost: the wrist is assumed")
-    moment = None if night is None else night.start_time
-    if moment is None and isinstance(facts["start_time"], str):
-        try:
-            moment = parse_start(facts["start_time"])[0]
-        except UsageError:
-            notes.append("its start time is lost")
-    attrs = {name: text for name in ("subject", "notes") if isinstance(text := _attribute(data, name), str)}
-    return _Salvage(
+    found = _Salvage(
         path,
         store,
         dtype,
-        runs,
+        factor,
         tables,
-        attrs,
         meta,
+        attrs,
         n_samples=count,
         rate=rate,
-        site=place,
-        scale=scale if dtype.kind == "i" else None,
+        site=site,
         start_time=moment,
-        range_g=_above_zero(facts["range_g"]),
-        sensor=facts["sensor"] if isinstance(facts["sensor"], str) else "",
+        range_g=range_g,
+        sensor=sensor,
         notes=notes,
     )
+    if not found.readable:
+        raise DataError(f"{path}: nothing in it can be brought back: all of its samples are damaged")
+    return found
+
+
+def _sound_gaps(gaps: NDArray[np.void]) -> NDArray[np.void] | None:
+    """Return the gaps without rows that were being written when the recorder was cut off; None if they cannot be."""
+    filled = np.flatnonzero(gaps != np.zeros((), gaps.dtype))
+    sound: NDArray[np.void] = gaps[: filled[-1] + 1 if len(filled) else 0]
+    if len(gaps) - len(sound) > MOST_AT_ONCE or np.any(sound["missing"] < 1) or np.any(sound["sample"] < 0):
+        return None
+    return None if np.any(np.diff(sound["sample"]) < 0) else sound
+
+
+def _place(stated: float | str | None, notes: list[str]) -> str:
+    """Return where the sensor was, the wrist where that is lost."""
+    if isinstance(stated, str) and stated in ("wrist", "mattress"):
+        return stated
+    notes.append("where the sensor was is lost: the wrist is assumed")
+    return "wrist"
 
 
 def _above_zero(value: float | str | None) -> float | None:
-    return value if isinstance(value, float) and 0 < value < math.inf else None
-
-
-def _wide_number(store: _Store, kind: bytes | None) -> np.dtype[Any]:
-    """Return the type of samples of four bytes: by the class of their data type, or by what they look like."""
-    if kind is not None and kind[0] & 15 in (_INTEGER, _FLOAT):
-        return np.dtype("<f4" if kind[0] & 15 == _FLOAT else "<i4")
-    content = next((part for start in sorted(store.chunks) if (part := store.content(start))), b"")
-    numbers = np.abs(np.frombuffer(content, "<f4"))
-    numbers = numbers[numbers != 0]
-    # Counts of some thousand are, as floats, no number or next to none.
-    with np.errstate(invalid="ignore"):
-        likely = (numbers > 1e-6) & (numbers < 1e3)
-    return np.dtype("<f4" if len(numbers) and likely.mean() > 0.5 else "<i4")
+    # No rate, scale or range is beyond: a damaged number can be as small or large as floats are.
+    return value if isinstance(value, float) and 1e-9 < value < 1e6 else None
