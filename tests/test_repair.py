@@ -433,6 +433,23 @@ def check_rows(out):
         assert night.events().array["onset"].tolist() == [10.0, 20.0, 30.0]
 
 
+def test_a_fact_that_is_damaged_is_wrong(tmp_path, closed):
+    path = put(tmp_path / "n.h5", closed[0])
+    with h5py.File(path, "r+") as file:
+        file["acceleration"].attrs["sampling_rate"] = 1e30
+    with pytest.raises(DataError):
+        Recording(path)
+    done = repair(path, rate=RATE)
+    assert "above 1000 Hz" in done.wrong[0]
+    check(done.out, closed[1], 1.0)
+    with h5py.File(path, "r+") as file:
+        file["acceleration"].attrs["sampling_rate"] = 50.0
+    done = repair(path, rate=RATE, overwrite=True)
+    assert done.wrong == ("it says that its rate is 50.0, and 25.0 is given",)
+    with Recording(done.out) as night:
+        assert night.rate == RATE
+
+
 def test_gaps_that_cannot_be_are_lost(tmp_path, interrupted):
     with h5py.File(put(tmp_path / "n.h5", interrupted[0])) as file:
         at = file["gaps"].id.get_chunk_info(0).byte_offset

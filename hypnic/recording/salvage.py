@@ -11,6 +11,7 @@ While a night is recorded its samples carry none: damage of the samples themselv
 
 from __future__ import annotations
 
+import contextlib
 import math
 import os
 import re
@@ -195,17 +196,20 @@ def repair(
         raise DataError(
             f"{target}: the file exists already: choose another name or overwrite it (--overwrite)"
         )
+    if not target.parent.is_dir():
+        raise DataError(f"{target}: there is no folder {target.parent}")
     if locked(file):
         raise DataError(f"{file}: the file is being recorded or changed by another process")
     given: dict[str, Any] = {"rate": rate, "scale": scale, "site": site}
+    faults = _faults(file, given)
     night: Recording | None = None
-    try:
+    plain = _Read(0, (), ())
+    with contextlib.suppress(DataError):
         night = Recording(file, **given)
         plain = _read(night)
-    except DataError as error:
-        plain = _Read(0, (), (str(error).removeprefix(f"{file}: ").removesuffix(f"; {REPAIR}"),))
+    wrong = (*faults, *plain.wrong)
     try:
-        if night is not None and not plain.wrong:
+        if night is not None and not wrong:
             return Repair(file, None, (), night.rate, plain.samples, 0, 0, _counts(night))
         with file.open("rb") as handle:
             source, lost = _best(file, _Bytes(handle), night, plain, given)
@@ -227,7 +231,7 @@ def repair(
         return Repair(
             file,
             target,
-            plain.wrong,
+            wrong,
             written.rate,
             written.n_samples,
             source.n_samples - written.n_samples,
@@ -235,6 +239,20 @@ def repair(
             _counts(written) | {"gaps": len(source.gaps)} | dict.fromkeys(lost),
             (*source.notes, *_doubts(written)),
         )
+
+
+def _faults(file: Path, given: dict[str, Any]) -> list[str]:
+    """Say why a night cannot be opened as it is, or what it says that is not what is given."""
+    try:
+        with Recording(file) as night:
+            said = {"rate": night.rate, "scale": night.scale, "site": night.site}
+    except DataError as error:
+        return [str(error).removeprefix(f"{file}: ").removesuffix(f"; {REPAIR}")]
+    return [
+        f"it says that its {name} is {said[name]}, and {value} is given"
+        for name, value in given.items()
+        if value is not None and said[name] is not None and value != said[name]
+    ]
 
 
 def _best(
@@ -515,7 +533,7 @@ class _Store:
         )
 
 
-def _sample_store(data: _Bytes, night: Recording | None) -> tuple[_Store, np.dtype[Any], int]:
+def _sample_store(data: _Bytes) -> tuple[_Store, np.dtype[Any], int]:
     """Return where the samples are, their type, and how many were said to be there (0 where that is lost).
 
     Raises
@@ -819,7 +837,7 @@ def _salvage(
         If it is no night, no leaf of the index of its samples is left, or the rate or the scale is lost.
     """
     try:
-        store, dtype, count = _sample_store(data, night)
+        store, dtype, count = _sample_store(data)
         tables = _tables(data)
     except DataError as error:
         raise DataError(f"{path}: {error}") from None
