@@ -17,7 +17,7 @@ import hypnic
 from hypnic.cli.shared import complain
 from hypnic.errors import DataError, HypnicError, UsageError
 from hypnic.marks import load
-from hypnic.recording import Recording
+from hypnic.recording import Recording, repair
 from hypnic.recording import check as bounds
 from hypnic.recording import night as night_module
 from hypnic.recording.check import check_heaps
@@ -259,6 +259,19 @@ def test_an_attribute_that_is_too_large_is_left_out_and_said(tmp_path):
         assert "notes" not in recording.attrs
         assert recording.attrs["subject"] == "A"
         assert any("'notes' is left out" in note for note in recording.notes)
+
+
+def test_an_attribute_whose_name_is_no_text(tmp_path):
+    path = hostile.night(tmp_path / "n.h5")
+    with h5py.File(path, "r+") as file:
+        space = h5py.h5s.create(h5py.h5s.SCALAR)
+        h5py.h5a.create(file.id, b"subj\xffct", h5py.h5t.NATIVE_INT32, space).write(np.array(7, "i4"))
+    with Recording(path) as recording:
+        assert recording.attrs["subj\N{REPLACEMENT CHARACTER}ct"] == 7
+        recording.write_events(hypnic.detect(recording))
+    assert repair(path).out is None
+    with h5py.File(path) as file:
+        assert file.attrs[b"subj\xffct"] == 7
 
 
 def test_a_clock_that_is_no_clock_leaves_the_rate(tmp_path):

@@ -163,14 +163,14 @@ def _padded(length: int) -> int:
 # Attributes
 
 
-def check_attribute(node: Any, name: str) -> None:
+def check_attribute(node: Any, name: str | bytes) -> None:
     """Refuse an attribute whose value would take more memory than any that a recording has.
 
     Parameters
     ----------
     node : h5py.File, h5py.Group or h5py.Dataset
         What it belongs to.
-    name : str
+    name : str or bytes
         Its name.
 
     Raises
@@ -180,7 +180,9 @@ def check_attribute(node: Any, name: str) -> None:
     """
     import h5py
 
-    found = h5py.h5a.open(node.id, name.encode("utf-8", "surrogateescape"))
+    # h5py gives a name that is no UTF-8 as it is.
+    raw = name if isinstance(name, bytes) else name.encode("utf-8", "surrogateescape")
+    found = h5py.h5a.open(node.id, raw)
     size = in_memory(node.file, found.get_type(), math.prod(found.shape or ()))
     if size > LARGEST_ATTRIBUTE:
         raise DataError(
