@@ -450,6 +450,41 @@ def test_a_fact_that_is_damaged_is_wrong(tmp_path, closed):
         assert night.rate == RATE
 
 
+@pytest.mark.parametrize("opens", [True, False])
+def test_a_sector_of_zeros_is_no_samples(tmp_path, interrupted, opens):
+    with h5py.File(put(tmp_path / "n.h5", interrupted[0])) as file:
+        at = file["acceleration"].id.get_chunk_info(0).byte_offset
+    sector = -(-(at + 100_000) // 512) * 512
+    data = clear(interrupted[0], sector, 512)
+    done = repair(put(tmp_path / "n.h5", data if opens else clear(data, 0, 96)))
+    assert done.missing in (86, 87)
+    assert not opens or any("sectors of zeros" in fault for fault in done.wrong)
+    check(done.out, interrupted[1], 0.999)
+
+
+@pytest.mark.parametrize("state", ["closed", "interrupted"])
+@pytest.mark.parametrize("count", [7, 90_000])
+def test_a_count_that_is_too_small(tmp_path, request, state, count):
+    data, truth = request.getfixturevalue(state)
+    stated = ROWS.to_bytes(8, "little") + (3).to_bytes(8, "little")
+    assert data.count(stated) == 1
+    data = data.replace(stated, count.to_bytes(8, "little") + stated[8:])
+    done = repair(put(tmp_path / "n.h5", data))
+    assert done.samples == ROWS
+    assert any("how many samples there were is lost" in note for note in done.notes)
+    check(done.out, truth, 1.0)
+
+
+def test_the_index_of_the_gaps_of_an_interrupted_night(tmp_path, interrupted):
+    """Nobody can tell whether the recorder was just writing them: it is said that they are lost."""
+    with h5py.File(put(tmp_path / "n.h5", interrupted[0])) as file:
+        chunk = file["gaps"].id.get_chunk_info(0)
+    key = chunk.size.to_bytes(4, "little") + bytes(4 + 16) + chunk.byte_offset.to_bytes(8, "little")
+    done = repair(put(tmp_path / "n.h5", clear(interrupted[0], interrupted[0].index(key) - 24, 24)))
+    assert done.tables["gaps"] is None
+    assert any("stand too early" in note for note in done.notes)
+
+
 def test_gaps_that_cannot_be_are_lost(tmp_path, interrupted):
     with h5py.File(put(tmp_path / "n.h5", interrupted[0])) as file:
         at = file["gaps"].id.get_chunk_info(0).byte_offset

@@ -188,6 +188,8 @@ class Recording(BaseRecording):
         What wrote the file.
     attrs : dict
         The other attributes of the file.
+    gaps_unread : int
+        Gaps that are stated and not there.
 
     Raises
     ------
@@ -274,10 +276,11 @@ class Recording(BaseRecording):
         if moment and moment[1]:
             notes.append("the start time has no time zone: UTC is assumed")
         gaps = read_table(self._file, "gaps") if self._is_night else None
-        if gaps is not None and len(gaps) < len(self._file["gaps"]):
+        self.gaps_unread = 0 if gaps is None else len(self._file["gaps"]) - len(gaps)
+        if self.gaps_unread:
             notes.append(
-                f"{len(self._file['gaps']) - len(gaps)} rows of its table of gaps were being written when the recorder "
-                "was cut off"
+                f"the last {self.gaps_unread} of its gaps cannot be read: the recorder was cut off as it wrote them, "
+                "or they are damaged, and samples after them stand too early"
             )
         self._factor = (scale or 1.0) * UNITS[units or "g"]
         self._runs = written_runs(self._data)
@@ -372,6 +375,10 @@ class Recording(BaseRecording):
                 np.multiply(stored, self._factor, out=part, dtype=np.float64, casting="same_kind")
                 done += len(stored)
         return out
+
+    def stored_gaps(self) -> NDArray[np.void] | None:
+        """Return the table of gaps as it is stored, with those after the last sample; None where there is none."""
+        return read_table(self._file, "gaps") if self._is_night else None
 
     @property
     def factor(self) -> float:

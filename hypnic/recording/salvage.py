@@ -64,8 +64,21 @@ MOST_TEXTS: Final = 4096
 LONGEST_TEXT: Final = 1 << 16
 """Bytes of an attribute that is a text: HDF5 keeps larger ones elsewhere."""
 
+NO_CHECKSUM: Final = (
+    "samples of a night that was not closed have no checksum: damage to themselves cannot be told"
+)
+
 TABLE_ROWS: Final = 1024
 """Rows of a chunk of a table (`hypnic.recording.layout.create_table`)."""
+
+SECTOR: Final = 512
+"""Bytes that a disk gives or loses at once; programs that save what they can of one put zeros in their place.
+
+No sensor gives exactly 0 g on three axes, so a whole sector of zeros among samples that are not packed is none.
+"""
+
+MOST_AHEAD: Final = 1000
+"""Rows that a recorder may have stored beyond those it has declared: half a second at the highest rate, and twice."""
 
 WINDOW, OVERLAP = 1 << 24, 1 << 12
 """Bytes of a file looked at in one go, and how far what begins in them may reach beyond."""
@@ -207,12 +220,12 @@ def repair(
     with contextlib.suppress(DataError):
         night = Recording(file, **given)
         plain = _read(night)
-    wrong = (*faults, *plain.wrong)
     try:
-        if night is not None and not wrong:
-            return Repair(file, None, (), night.rate, plain.samples, 0, 0, _counts(night))
         with file.open("rb") as handle:
-            source, lost = _best(file, _Bytes(handle), night, plain, given)
+            source, lost, more = _best(file, _Bytes(handle), night, plain, given)
+            wrong = (*faults, *plain.wrong, *more)
+            if night is not None and not wrong:
+                return Repair(file, None, (), night.rate, plain.samples, 0, 0, _counts(night))
             partial = target.with_name(f".{target.name}.{os.getpid()}.part")
             try:
                 attrs = {
@@ -237,7 +250,7 @@ def repair(
             source.n_samples - written.n_samples,
             len(source.damage),
             _counts(written) | {"gaps": len(source.gaps)} | dict.fromkeys(lost),
-            (*source.notes, *_doubts(written)),
+            tuple(dict.fromkeys((*source.notes, *_doubts(written, source)))),
         )
 
 
@@ -257,19 +270,25 @@ def _faults(file: Path, given: dict[str, Any]) -> list[str]:
 
 def _best(
     file: Path, data: _Bytes, night: Recording | None, plain: _Read, given: dict[str, Any]
-) -> tuple[Recording | _Salvage, tuple[str, ...]]:
-    """Return what gives most: HDF5, or what is found without it; and the tables that are lost."""
+) -> tuple[Recording | _Salvage, tuple[str, ...], tuple[str, ...]]:
+    """Return what gives most, HDF5 or what is found without it; the tables that are lost; what HDF5 does not say."""
     if night is not None and not _ours(night):
-        return night, plain.lost
+        return night, plain.lost, ()
     try:
         found = _salvage(file, data, night, plain.lost, **given)
     except HypnicError:
         if night is None:
             raise
-        return night, plain.lost
-    if night is None or (found.readable, -len(found.lost)) > (plain.samples, -len(plain.lost)):
-        return found, found.lost
-    return night, plain.lost
+        return night, plain.lost, ()
+    if night is None:
+        return found, found.lost, ()
+    if found.n_samples > night.n_samples:
+        return found, found.lost, (f"it says that it has {night.n_samples} samples: there are more",)
+    if found.zeros:
+        return found, found.lost, (f"{found.zeros} samples lie in sectors of zeros, which no sensor gives",)
+    if (found.readable, -len(found.lost)) > (plain.samples, -len(plain.lost)):
+        return found, found.lost, ()
+    return night, plain.lost, ()
 
 
 def _ours(night: Recording) -> bool:
@@ -277,8 +296,10 @@ def _ours(night: Recording) -> bool:
     return bool(night.version) and night.units == "g" and night.as_hypnic_stores
 
 
-def _doubts(night: Recording) -> Iterator[str]:
-    """Say where what came back does not look like acceleration."""
+def _doubts(night: Recording, source: BaseRecording) -> Iterator[str]:
+    """Say where what came back does not look like acceleration, or cannot be sure to be what it was."""
+    if source.unfinished:
+        yield NO_CHECKSUM
     if infer_unit(night.read(0.0, min(night.duration, 600.0)), night.rate) != "g":
         yield "gravity cannot be seen in what came back: rate, scale or samples may be others"
 
@@ -305,7 +326,7 @@ class _Read(NamedTuple):
 def _read(night: Recording) -> _Read:
     """Read all of a night."""
     wrong = ["its recorder has not closed it"] if night.unfinished else []
-    lost = []
+    lost = ["gaps"] if night.gaps_unread else []
     samples = 0
     try:
         samples = sum(len(chunk) for chunk in night)
@@ -507,6 +528,22 @@ class _Store:
         if chunk.size != self.length * self.row or chunk.skipped:
             return 0
         return min(self.length, max(0, self.data.size - chunk.at) // self.row)
+
+    def runs(self, start: int, stop: int) -> list[tuple[int, int]]:
+        """Return the stretches of rows, up to row `stop`, that the chunk that begins at row `start` gives."""
+        end = min(start + self.whole(start), stop)
+        if self.packed or end <= start:
+            return [(start, end)] if end > start else []
+        first, size = self.chunks[start].at, (end - start) * self.row
+        edges = [start]
+        for at in range(-first % SECTOR, size - SECTOR + 1, WINDOW):
+            sectors = np.frombuffer(self.data.at(first + at, min(WINDOW, size - at)), np.uint8)
+            sectors = sectors[: len(sectors) // SECTOR * SECTOR].reshape(-1, SECTOR)
+            for number in np.flatnonzero(~sectors.any(axis=1)).tolist():
+                zero = at + number * SECTOR
+                edges += [start + zero // self.row, start - (-(zero + SECTOR) // self.row)]
+        edges.append(end)
+        return [(low, high) for low, high in zip(edges[::2], edges[1::2], strict=True) if high > low]
 
     def rows(self, start: int, low: int, high: int) -> bytes:
         """Return the bytes of some rows of the chunk that begins at row `start`; none where it is damaged."""
@@ -751,6 +788,8 @@ class _Salvage(BaseRecording):
     ----------
     readable : int
         Samples that can be read.
+    zeros : int
+        Samples in sectors of zeros.
     lost : tuple of str
         Tables that are not there.
     attrs : dict of str to str
@@ -776,13 +815,14 @@ class _Salvage(BaseRecording):
         self._meta, self.attrs = meta, attrs
         self.lost = tuple(name for name in TABLES if name not in tables)
         self._runs: list[tuple[int, int]] = []
-        for start in sorted(store.chunks):
-            end = min(start + store.whole(start), self._count)
-            if self._runs and self._runs[-1][1] == start < end:
-                self._runs[-1] = self._runs[-1][0], end
-            elif start < end:
-                self._runs.append((start, end))
+        for run in (run for start in sorted(store.chunks) for run in store.runs(start, self._count)):
+            if self._runs and self._runs[-1][1] == run[0]:
+                self._runs[-1] = self._runs[-1][0], run[1]
+            else:
+                self._runs.append(run)
         self.readable = sum(high - low for low, high in self._runs)
+        whole = (min(start + store.whole(start), self._count) - start for start in store.chunks)
+        self.zeros = sum(rows for rows in whole if rows > 0) - self.readable
         edges = [0, *(edge for run in self._runs for edge in run), self._count]
         for low, high in zip(edges[::2], edges[1::2], strict=True):
             if high > low:
@@ -846,10 +886,9 @@ def _salvage(
             f"{path}: nothing in it can be brought back: it is no hypnic night, or what says so is lost"
         )
     notes: list[str] = []
-    if count <= max(store.chunks):
-        last = np.frombuffer(store.rows(max(store.chunks), 0, store.length), dtype)
-        filled = np.flatnonzero(last[: len(last) // 3 * 3].reshape(-1, 3).any(axis=1))
-        count = max(store.chunks) + (int(filled[-1]) + 1 if len(filled) else 0)
+    there = _end_of_samples(store)
+    if not count or there - count > (0 if store.packed else MOST_AHEAD):
+        count = there
         notes.append("how many samples there were is lost: zeros at the end are taken for none")
     elif count > store.end:
         notes.append(
@@ -857,20 +896,21 @@ def _salvage(
         )
     meta: dict[str, Any] = {}
     if night is not None:
-        tables["gaps"] = night.gaps
+        # Also those after the last sample that the file admits.
+        if "gaps" not in unread and (gaps := night.stored_gaps()) is not None:
+            tables["gaps"] = gaps
         tables |= {name: getattr(night, name) for name in ("clock", "annotations") if name not in unread}
         if "events" not in unread:
             events = night.events()
             tables["events"] = np.empty(0, TABLES["events"]) if events is None else events.array
             meta = {} if events is None else events.meta
-    elif "gaps" in tables and (sound := _sound_gaps(tables.pop("gaps"))) is not None:
-        tables["gaps"] = sound
+    if (night is None or "gaps" in unread) and "gaps" in tables:
+        sound = _sound_gaps(tables.pop("gaps"))
+        tables |= {} if sound is None else {"gaps": sound}
     if "gaps" not in tables:
         notes.append("the table of gaps is lost: samples after a loss, if there was any, stand too early")
     if not store.packed:
-        notes.append(
-            "samples of a night that was not closed have no checksum: damage to themselves cannot be told"
-        )
+        notes.append(NO_CHECKSUM)
     counts = dtype.kind == "i"
     if night is not None:
         rate, site, factor, moment = night.rate, night.site, night.factor, night.start_time
@@ -911,6 +951,14 @@ def _salvage(
     if not found.readable:
         raise DataError(f"{path}: nothing in it can be brought back: all of its samples are damaged")
     return found
+
+
+def _end_of_samples(store: _Store) -> int:
+    """Return the row after the last one of the last chunk that is not zero."""
+    last = max(store.chunks)
+    content = np.frombuffer(store.rows(last, 0, store.length), np.uint8)
+    filled = np.flatnonzero(content[: len(content) // store.row * store.row])
+    return last + (int(filled[-1]) // store.row + 1 if len(filled) else 0)
 
 
 def _sound_gaps(gaps: NDArray[np.void]) -> NDArray[np.void] | None:
