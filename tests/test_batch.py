@@ -55,7 +55,7 @@ def alone(study: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def endless(tmp_path: Path) -> Path:
-    """A night of three months, of which no process that has some seconds comes to the end."""
+    """A night of three months at the highest rate, of which no process that has a minute comes to the end."""
     path = tmp_path / "study" / "hangs.h5"
     path.parent.mkdir()
     plan = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
@@ -63,9 +63,9 @@ def endless(tmp_path: Path) -> Path:
     # Not even zeros are written: the file is one hole.
     plan.set_fill_time(h5py.h5d.FILL_TIME_NEVER)
     with h5py.File(path, "w") as file:
-        space = h5py.h5s.create_simple((800_000_000, 3))
+        space = h5py.h5s.create_simple((8_000_000_000, 3))
         data = h5py.Dataset(h5py.h5d.create(file.id, b"samples", h5py.h5t.STD_I16LE, space, plan))
-        data.attrs["rate"], data.attrs["scale"] = 100.0, 0.001
+        data.attrs["rate"], data.attrs["scale"] = 1000.0, 0.001
     return path
 
 
