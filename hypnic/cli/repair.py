@@ -47,7 +47,8 @@ def _report(done: Repair) -> None:
     brought = ", ".join(f"{name} {rows}" for name, rows in done.tables.items() if rows is not None)
     print(f"{plain(done.out)}: {done.samples} samples ({clock_text(done.samples / done.rate)}); {brought}")
     if done.missing:
-        print(f"  lost: {done.missing} samples ({done.missing / done.rate:.1f} s) in {done.places} places")
+        where = "one place" if done.places == 1 else f"{done.places} places"
+        print(f"  lost: {done.missing} samples ({done.missing / done.rate:.1f} s) in {where}")
     if gone := [name for name, rows in done.tables.items() if rows is None]:
         print(f"  lost: table of {', '.join(gone)}")
     for note in done.notes:
