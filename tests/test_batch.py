@@ -69,6 +69,11 @@ def endless(tmp_path: Path) -> Path:
     return path
 
 
+def heed() -> None:
+    """Let Ctrl-C do what it does: what is started in a shell's background, the tests too, ignores it."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 def rows(path: Path) -> list[dict[str, str]]:
     with path.open(newline="") as file:
         return list(csv.DictReader(file))
@@ -338,7 +343,13 @@ def test_interrupted_and_gone_on_with(study: Path, endless: Path, alone: Path, t
     out = tmp_path / "out"
     nights = [*find_nights([study]), endless]
     command = [sys.executable, "-m", "hypnic", "detect", *map(str, nights), "-o", str(out), "--jobs", "1"]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+    with subprocess.Popen(
+        command,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        preexec_fn=heed,  # noqa: PLW1509  # no threads here
+    ) as process:
         assert process.stdout is not None
         assert process.stderr is not None
         for _ in range(COUNT):
