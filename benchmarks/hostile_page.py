@@ -119,7 +119,7 @@ def serve(host: str, night: Path, pipe: Connection) -> None:
     """Run a session with its page; tell how it goes when asked, end on ``stop``."""
     prepare()
     before = threads_and_files()
-    with View(0, host) as view, Session(Player(Endless()), record=night) as session:  # type: ignore[arg-type]
+    with View(0, host) as view, Session(Player(Endless()), record=night) as session:  # type: ignore[arg-type]  # a source, for all that a player asks
         pipe.send(view.url)
         pause, last, samples, begun = 0.0, time.monotonic(), 0, 0.0
         for update in view.watch(session, "simulated"):
@@ -721,7 +721,7 @@ def crowd(target: Target, seconds: float) -> tuple[int, float]:
             for key, _ in select.select(0.1):
                 data = b""
                 with suppress(OSError):
-                    data = key.fileobj.recv(1 << 20)  # type: ignore[union-attr]
+                    data = key.fileobj.recv(1 << 20)  # type: ignore[union-attr]  # sockets alone are waited for
                 read += len(data)
                 if not data:
                     select.unregister(key.fileobj)
