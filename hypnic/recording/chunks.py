@@ -109,6 +109,9 @@ class PackedRows:
             # HDF5 leaves out deflating where it would not shrink, and nothing else.
             if not skipped & self._stored_plain:
                 raise OSError("(a chunk was packed in a way that HDF5 never does)")
+            if len(stored) != self._size:
+                # One changed bit: HDF5 would take what is deflated for samples.
+                raise OSError("(a chunk that was not deflated has another size than it should have)")
             return None
         plain = inflated(stored, self._size)
         if plain is None:
