@@ -16,9 +16,9 @@ __all__ = ["warm_up"]
 def warm_up() -> CacheUse:
     """Compile everything that a detector may run, or load it from the cache on disk.
 
-    All of it: with and without a second sensor, and for samples that must not be written to. It takes some 15 s where
-    nothing is in the cache, and a second where everything is. Every process of a machine, and every machine with the
-    same processor that shares the folder, then starts with it.
+    All of it: with and without a second sensor, for samples that must not be written to, and from files. It takes
+    some 15 s where nothing is in the cache, and a second where everything is. Every process of a machine, and every
+    machine with the same processor that shares the folder, then starts with it.
 
     Returns
     -------
@@ -31,7 +31,7 @@ def warm_up() -> CacheUse:
     >>> warm_up().unsaved
     0
     """
-    from hypnic import compare
+    from hypnic import compare, counts
     from hypnic.detector import Detector
     from hypnic.jit import CACHE
 
@@ -44,6 +44,9 @@ def warm_up() -> CacheUse:
         np.float64(0.0),
         np.float64(1.0),
     )
+    # What is read of a file must not be written to.
+    plain = np.frombuffer(bytes(3), np.uint8)
+    counts.in_g(plain, plain, 1.0, np.zeros(3, np.float32))
     xyz = np.zeros((2, 3), np.float32)
     fixed = xyz.copy()
     fixed.flags.writeable = False

@@ -475,8 +475,11 @@ class BaseRecording:
     def _walk(self, first: int, last: int, block: int) -> Iterator[tuple[int, NDArray[np.float32]]]:
         """Yield (sample number, samples) for every unbroken stretch of at most `block` readable samples."""
         for row, xyz in self._blocks(self._row(first), self._row(last), block):
-            inner = slice(*np.searchsorted(self._before, (row + 1, row + len(xyz))))
-            lows = np.unique([row, *self._before[inner]])
+            begin, end = np.searchsorted(self._before, (row + 1, row + len(xyz))).tolist()
+            if begin == end:
+                yield row + int(self._lost[begin]), xyz
+                continue
+            lows = np.unique([row, *self._before[begin:end]])
             numbers = lows + self._lost[np.searchsorted(self._before, lows, side="right")]
             for low, high, number in zip(
                 (lows - row).tolist(), [*(lows[1:] - row).tolist(), len(xyz)], numbers.tolist(), strict=True

@@ -183,15 +183,18 @@ def check_attribute(node: Any, name: str | bytes) -> None:
     # h5py gives a name that is no UTF-8 as it is.
     raw = name if isinstance(name, bytes) else name.encode("utf-8", "surrogateescape")
     found = h5py.h5a.open(node.id, raw)
-    size = in_memory(node.file, found.get_type(), math.prod(found.shape or ()))
+    size = in_memory(node, found.get_type(), math.prod(found.shape or ()))
     if size > LARGEST_ATTRIBUTE:
         raise DataError(
             f"{node.file.filename}: its attribute {name[:80]!r} is impossibly large or nested ({size:.3g} bytes)"
         )
 
 
-def in_memory(file: h5py.File, kind: h5py.h5t.TypeID, count: int) -> float:
-    """Return how many bytes `count` values of a type can take, those in the heap included; infinity for any number."""
+def in_memory(node: Any, kind: h5py.h5t.TypeID, count: int) -> float:
+    """Return how many bytes `count` values of a type, in a node's file, can take; infinity for any number.
+
+    Those in the heap are included.
+    """
     import h5py
 
     if kind.detect_class(h5py.h5t.VLEN):
@@ -202,7 +205,7 @@ def in_memory(file: h5py.File, kind: h5py.h5t.TypeID, count: int) -> float:
     if isinstance(kind, h5py.h5t.TypeStringID):
         texts = kind.is_variable_str()
     # One text is no longer than the file. Several can be the same one.
-    return size + count * check_heaps(Path(file.filename)) if texts and count > 1 else size
+    return size + count * check_heaps(Path(node.file.filename)) if texts and count > 1 else size
 
 
 # Data sets

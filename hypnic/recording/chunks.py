@@ -10,8 +10,9 @@ from __future__ import annotations
 
 import math
 import queue
+import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import numpy as np
@@ -32,7 +33,7 @@ if TYPE_CHECKING:
     import h5py
     from numpy.typing import NDArray
 
-__all__ = ["PackedRows", "ahead", "inflated"]
+__all__ = ["PackedRows", "ahead", "inflated", "scaled"]
 
 _SHUFFLE, _DEFLATE = 2, 1
 """Numbers of the filters in HDF5 (``H5Zpublic.h``)."""
@@ -59,7 +60,7 @@ class PackedRows:
         # Bytes of one are not shuffled, whatever the filters say.
         self._shuffled = _SHUFFLE in filters and data.dtype.itemsize > 1
         self._stored_plain = 1 << filters.index(_DEFLATE)
-        self._kept: tuple[int, NDArray[Any]] | None = None
+        self._kept: tuple[int, bytes] | None = None
 
     @classmethod
     def of(cls, data: h5py.Dataset) -> PackedRows | None:
@@ -84,8 +85,8 @@ class PackedRows:
             return None
         return cls(data, codes)
 
-    def pieces(self, begin: int, end: int) -> Iterator[NDArray[Any]]:
-        """Yield the rows `begin` to `end` as they are stored, those of one chunk at a time.
+    def fill(self, begin: int, end: int, factor: float, out: NDArray[np.float32]) -> None:
+        """Put the rows `begin` to `end`, times `factor`, into `out`, as `scaled` does.
 
         Raises
         ------
@@ -93,13 +94,26 @@ class PackedRows:
             As h5py does, where a chunk cannot be found or read; OSError also where one holds more than it should, all
             of which HDF5 would unpack, or less, which HDF5 would take without a word.
         """
+        dtype, width = self._data.dtype, self._data.shape[1]
+        compiled = _compiled() if self._shuffled and dtype == np.dtype("<i2") else None
         for start in range(begin - begin % self._length, end, self._length):
             low, high = max(begin, start), min(end, start + self._length)
-            rows = self._chunk(start)
-            yield self._data[low:high] if rows is None else rows[low - start : high - start]
+            part = out[low - begin : high - begin]
+            plain = self._chunk(start)
+            numbers = slice(width * (low - start), width * (high - start))
+            if plain is None:
+                scaled(self._data[low:high], factor, part)
+            elif not self._shuffled:
+                scaled(np.frombuffer(plain, dtype)[numbers].reshape(-1, width), factor, part)
+            else:
+                planes = np.frombuffer(plain, np.uint8).reshape(dtype.itemsize, -1)[:, numbers]
+                if compiled:
+                    compiled(planes[0], planes[1], factor, part.reshape(-1))
+                else:
+                    scaled(_joined(planes, dtype).reshape(-1, width), factor, part)
 
-    def _chunk(self, start: int) -> NDArray[Any] | None:
-        """Return the rows of the chunk that begins at row `start`, or None where HDF5 is to read it itself."""
+    def _chunk(self, start: int) -> bytes | None:
+        """Return the bytes of the chunk that begins at row `start`, or None where HDF5 is to read it itself."""
         # Pieces end within chunks: the last one is kept for the piece that follows.
         kept = self._kept
         if kept is not None and kept[0] == start:
@@ -114,13 +128,9 @@ class PackedRows:
                 raise OSError("(a chunk that was not deflated has another size than it should have)")
             return None
         plain = inflated(stored, self._size)
-        if plain is None:
-            return None
-        dtype = self._data.dtype
-        numbers = _unshuffled(plain, dtype) if self._shuffled else np.frombuffer(plain, dtype)
-        rows = numbers.reshape(self._length, -1)
-        self._kept = start, rows
-        return rows
+        if plain is not None:
+            self._kept = start, plain
+        return plain
 
 
 def inflated(stored: bytes, size: int | None) -> bytes | None:
@@ -141,9 +151,17 @@ def inflated(stored: bytes, size: int | None) -> bytes | None:
     return plain if stream.eof else None
 
 
-def _unshuffled(shuffled: bytes, dtype: np.dtype[Any]) -> NDArray[Any]:
-    """Return the numbers whose first bytes come first, then all their second bytes, and so on."""
-    planes = np.frombuffer(shuffled, np.uint8).reshape(dtype.itemsize, -1)
+def scaled(stored: NDArray[Any], factor: float, out: NDArray[np.float32]) -> None:
+    """Put numbers of a file, times `factor`, into `out`: one product in float64, rounded once.
+
+    Beyond float32 it becomes inf, which the detector counts.
+    """
+    with np.errstate(over="ignore", invalid="ignore"):
+        np.multiply(stored, factor, out=out, dtype=np.float64, casting="same_kind")
+
+
+def _joined(planes: NDArray[np.uint8], dtype: np.dtype[Any]) -> NDArray[Any]:
+    """Return the numbers of which a row holds all first bytes, then one all second bytes, and so on."""
     whole = np.dtype(f"<u{dtype.itemsize}")
     out = planes[-1].astype(whole)
     for plane in planes[-2::-1]:
@@ -151,6 +169,16 @@ def _unshuffled(shuffled: bytes, dtype: np.dtype[Any]) -> NDArray[Any]:
         np.bitwise_or(out, plane, out=out)
     numbers: NDArray[Any] = out.view(dtype)
     return numbers
+
+
+def _compiled() -> Callable[..., None] | None:
+    """Return the compiled way from shuffled counts to g, or None where nobody has loaded the compiler."""
+    if "hypnic.kernel" not in sys.modules:
+        # Importing it takes half a second: NumPy needs a hundredth of one for a night.
+        return None
+    from hypnic.counts import COMPILED, in_g
+
+    return in_g if COMPILED else None
 
 
 def ahead(items: Iterator[Item]) -> Iterator[Item]:

@@ -18,7 +18,7 @@ from hypnic.errors import DataError, UsageError
 from hypnic.events import Events, sound_meta
 from hypnic.readers.base import UNITS, BaseRecording, Damage, check_unit, infer_unit, parse_start
 from hypnic.recording.check import check_chunks, check_inside
-from hypnic.recording.chunks import PackedRows, ahead
+from hypnic.recording.chunks import PackedRows, ahead, scaled
 from hypnic.recording.layout import (
     FORMAT_VERSION,
     H5_ERRORS,
@@ -365,15 +365,11 @@ class Recording(BaseRecording):
         return ahead(blocks) if self._packed and block >= LEAST_AHEAD and end - begin > 4 * block else blocks
 
     def _load(self, begin: int, end: int) -> NDArray[np.float32]:
-        pieces = self._packed.pieces(begin, end) if self._packed else (self._data[begin:end],)
         out = np.empty((end - begin, 3), np.float32)
-        done = 0
-        # One product in float64, rounded once; beyond float32 it becomes inf, which the detector counts.
-        with np.errstate(over="ignore", invalid="ignore"):
-            for stored in pieces:
-                part = out[done : done + len(stored)]
-                np.multiply(stored, self._factor, out=part, dtype=np.float64, casting="same_kind")
-                done += len(stored)
+        if self._packed:
+            self._packed.fill(begin, end, self._factor, out)
+        else:
+            scaled(self._data[begin:end], self._factor, out)
         return out
 
     def stored_gaps(self) -> NDArray[np.void] | None:
