@@ -223,11 +223,15 @@ def own_time(minutes: float, folder: Path) -> None:
     seconds = line.sent_at[-1] - first
     with Recording(path) as recording:
         kept = recording.n_samples
+    late = "no event"
+    if delays:
+        late = (
+            f"provisional row {statistics.median(delays):.2f} s (median), {max(delays):.2f} s (most) after the event's "
+            f"last sample, {len(delays)} events"
+        )
     print(
         f"| a board in its own time, {minutes:g} min | {len(xyz)} samples | stored {kept}; "
-        f"{100 * used / seconds:.1f} % of a core (start included), {peak:.0f} MB at most; provisional row "
-        f"{statistics.median(delays):.2f} s (median), {max(delays):.2f} s (most) after the event's last sample, "
-        f"{len(delays)} events |"
+        f"{100 * used / seconds:.1f} % of a core (start included), {peak:.0f} MB at most; {late} |"
     )
 
 
