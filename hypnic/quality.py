@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any, Final, Self
 
 import numpy as np
@@ -19,6 +20,9 @@ __all__ = ["Described", "describe"]
 
 WINDOW_SECONDS: Final = 10.0
 """Windows whose noise is compared (s)."""
+
+PIECE: Final = 8192
+"""Samples, as whole windows, that are looked at in one go: what is made of them stays near the processor."""
 
 CALM_PERCENTILE: Final = 5.0
 """Percentile of the windows that is taken for the noise floor: the calmest, but for the odd one."""
@@ -46,87 +50,114 @@ RATE_ERROR: Final = 0.01
 
 
 class _Tally:
-    """Running figures over chunks; memory grows by three numbers for each window."""
+    """Running figures, the same however the samples are cut into chunks; memory grows by four numbers for each window.
+
+    Every window is taken in whole, the windows of each unbroken stretch from its begin.
+    """
 
     def __init__(self, rate: float, limit: float | None) -> None:
         self._window = max(2, round(WINDOW_SECONDS * rate))
+        self._piece = self._window * max(1, PIECE // self._window)
         self._flat_run = max(2, round(FLAT_SECONDS * rate))
         self._limit = limit
-        self._tail = np.empty((3, 0), np.float32)
-        self._last = np.full(3, np.nan, np.float32)
+        self._tail = np.empty((0, 3), np.float32)
+        self._last = np.full(3, np.nan)
         self._run = 1
         self._noise: list[NDArray[np.float64]] = []
+        self._short: list[NDArray[np.float64]] = []
+        self._norms: list[NDArray[np.float64]] = []
         self.low, self.high = np.full(3, np.inf), np.full(3, -np.inf)
         self.clipped = self.invalid = self.finite = self.flat = 0
-        self.norm = 0.0
         self.step = np.inf
 
     def add(self, xyz: NDArray[np.float32], missing: int) -> None:
         if missing:
-            self._break()
-        if not len(xyz):
-            return
+            self.close()
+        joined = np.concatenate([self._tail, xyz]) if len(self._tail) else xyz
+        whole = len(joined) - len(joined) % self._window
+        for begin in range(0, whole, self._piece):
+            windows = joined[begin : min(begin + self._piece, whole)]
+            self._noise.append(self._take(windows, self._window))
+        self._tail = joined[whole:].copy()
+
+    def close(self) -> None:
+        """End the stretch: what is left of it is a window too, if a short one."""
+        if len(self._tail):
+            self._short.append(self._take(self._tail, len(self._tail)))
+        self._count_flat(np.zeros(1, bool))
+        self._tail = self._tail[:0]
+        self._last = np.full(3, np.nan)
+
+    def _take(self, xyz: NDArray[np.float32], window: int) -> NDArray[np.float64]:
+        """Take in whole windows and return their noise, (3, n)."""
         # One axis after another, as numpy sums and compares several times faster.
-        axes = np.ascontiguousarray(xyz.T)
-        finite = np.isfinite(axes).all(axis=0)
-        sound = axes if finite.all() else axes[:, finite]
+        axes = np.ascontiguousarray(xyz.T, dtype=np.float64)
+        low, high = axes.min(axis=1), axes.max(axis=1)
+        if not (np.isfinite(low).all() and np.isfinite(high).all()):
+            if len(xyz) > window:
+                each = [self._take(xyz[k : k + window], window) for k in range(0, len(xyz), window)]
+                return np.concatenate(each, axis=1)
+            sound = axes[:, np.isfinite(axes).all(axis=0)]
+            low, high = sound.min(axis=1, initial=np.inf), sound.max(axis=1, initial=-np.inf)
+        else:
+            sound = axes
         count = sound.shape[1]
         self.invalid += len(xyz) - count
         self.finite += count
-        if count:
-            self.low = np.minimum(self.low, sound.min(axis=1))
-            self.high = np.maximum(self.high, sound.max(axis=1))
-            self.norm += float(np.sqrt(np.square(sound, dtype=np.float64).sum(axis=0)).sum())
-        if self._limit is not None:
+        self.low, self.high = np.minimum(self.low, low), np.maximum(self.high, high)
+        if self._limit is not None and max(-low.min(), high.max()) >= self._limit:
             self.clipped += int(np.count_nonzero((np.abs(sound) >= self._limit).any(axis=0)))
-        # A step to or from an invalid sample is NaN or infinite, and so is none.
+        norms = np.sqrt(np.einsum("an,an->n", sound, sound))
+        self._norms.append(
+            norms.reshape(-1, window).sum(axis=1) if sound is axes else norms.sum(keepdims=True)
+        )
+
+        steps = np.empty_like(axes)
+        # A step to or from an invalid sample, or over a gap, is NaN or infinite, and so is none.
         with np.errstate(invalid="ignore"):
-            steps = np.abs(np.diff(axes, axis=1, prepend=self._last[:, np.newaxis]))
-            self._add_noise(axes)
-        self._count_flat((steps == 0).all(axis=0))
-        self.step = min(self.step, float(steps[steps > 0].min(initial=np.inf)))
-        self._last = xyz[-1]
+            np.subtract(axes[:, 0], self._last, out=steps[:, 0])
+            np.subtract(axes[:, 1:], axes[:, :-1], out=steps[:, 1:])
+            noise = _noise(axes.reshape(3, -1, window), steps.reshape(3, -1, window)[:, :, 1:])
+        self._last = axes[:, -1].copy()
+        still = steps == 0
+        self._count_flat(still.all(axis=0))
+        np.copyto(steps, np.inf, where=still)
+        np.abs(steps, out=steps)
+        self.step = float(np.fmin.reduce(steps, axis=None, initial=self.step))
+        return noise
 
     def _count_flat(self, same: NDArray[np.bool]) -> None:
-        """Count the samples in runs of identical ones; a run goes on over the edge of a chunk."""
-        changes = np.flatnonzero(~same)
-        if not len(changes):
-            self._run += len(same)
-            return
-        runs = np.concatenate([[self._run + changes[0]], np.diff(changes)])
-        self.flat += int(runs[runs >= self._flat_run].sum())
-        self._run = int(len(same) - changes[-1])
-
-    def _add_noise(self, axes: NDArray[np.float32]) -> None:
-        joined = np.concatenate([self._tail, axes], axis=1)
-        end = joined.shape[1] - joined.shape[1] % self._window
-        self._noise.append(_noise(joined[:, :end].reshape(3, -1, self._window)))
-        self._tail = joined[:, end:].copy()
-
-    def _break(self) -> None:
-        self._count_flat(np.zeros(1, bool))
-        self._run = 1
-        self._last = np.full(3, np.nan, np.float32)
-        self._tail = self._tail[:, :0]
+        """Count the samples in runs of identical ones; a run goes on over the edge of a piece."""
+        # Where runs begin and end: there are few, and a place for each sample would take longer than all the rest.
+        turns = np.flatnonzero(same[1:] != same[:-1]) + 1
+        edges = [0, *turns.tolist(), len(same)]
+        for begin, end in pairwise(edges):
+            if same[begin]:
+                self._run += end - begin
+            else:
+                self.flat += self._run if self._run >= self._flat_run else 0
+                self._run = 1
 
     def noise(self) -> NDArray[np.float64]:
-        """Return the noise floor of each axis (g); a recording shorter than a window is one."""
-        windows = np.concatenate(self._noise, axis=1) if self._noise else np.empty((3, 0))
-        if not windows.size:
-            windows = _noise(self._tail[:, np.newaxis])
+        """Return the noise floor of each axis (g); short windows count where there are no others."""
+        windows = np.concatenate(self._noise or self._short or [np.empty((3, 0))], axis=1)
         # A stuck sensor is not a quiet one.
         moving = windows[:, np.isfinite(windows).all(axis=0) & (windows > 0).any(axis=0)]
         return np.percentile(moving, CALM_PERCENTILE, axis=1) if moving.size else np.full(3, np.nan)
 
-    def close(self) -> None:
-        self._break()
+    def mean_norm(self) -> float:
+        """Return the mean size (g) of the finite samples; NaN where there are none."""
+        return float(np.concatenate(self._norms).sum()) / self.finite if self.finite else np.nan
 
 
-def _noise(windows: NDArray[np.float32]) -> NDArray[np.float64]:
-    """Return the standard deviation (g) of white noise in windows (3, k, n): that of its steps over √2."""
-    if windows.shape[2] < 2:
+def _noise(windows: NDArray[np.float64], steps: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return the standard deviation (g) of white noise in windows (3, k, n): that of their n - 1 steps over √2."""
+    count = steps.shape[2]
+    if not count:
         return np.full(windows.shape[:2], np.nan)
-    deviation: NDArray[np.float64] = np.diff(windows, axis=2).std(axis=2, dtype=np.float64) / np.sqrt(2)
+    mean = (windows[:, :, -1] - windows[:, :, 0]) / count
+    variance = np.einsum("akn,akn->ak", steps, steps) / count - mean * mean
+    deviation: NDArray[np.float64] = np.sqrt(np.maximum(variance, 0.0) / 2.0)
     return deviation
 
 
@@ -171,8 +202,8 @@ class Described:
     def facts(self) -> dict[str, Any]:
         """Return what `describe` returns, once the recording has been read to its end."""
         recording, tally = self._recording, self._tally
-        noise = tally.noise()
         tally.close()
+        noise = tally.noise()
         rate, gaps = recording.rate, recording.gaps["missing"]
         damage = np.array([found.missing for found in recording.damage], dtype=np.int64)
         facts: dict[str, Any] = {
@@ -191,7 +222,7 @@ class Described:
             "noise": [_plain(value) for value in noise],
             "range_g": recording.range_g,
             "step_g": _plain(tally.step),
-            "mean_norm": _plain(tally.norm / tally.finite) if tally.finite else None,
+            "mean_norm": _plain(tally.mean_norm()),
             "clipped": tally.clipped if _limit(recording) is not None else None,
             "invalid": tally.invalid,
             "flat_s": tally.flat / rate,

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from hypnic.chunk import Chunk
 from hypnic.quality import describe
@@ -70,6 +73,69 @@ def test_flat_stretches_are_counted_over_the_edges_of_chunks():
     assert told(facts, "do not change") == 1
     # Not one run across a gap.
     assert about(np.tile(still(1), (900, 1)), gaps=make_gaps([450], [10]))["flat_s"] == 0
+
+
+class Cut(MemoryRecording):
+    """A recording that comes in chunks of another size."""
+
+    block = 65536
+
+    def __iter__(self):
+        return self.chunks(block=self.block)
+
+
+@given(
+    block=st.integers(1, 3000),
+    pieces=st.lists(
+        st.tuples(st.sampled_from(["noise", "held", "nan", "inf", "far"]), st.integers(1, 900)), min_size=1
+    ),
+    gaps=st.lists(st.tuples(st.integers(0, 4000), st.integers(1, 50)), max_size=4),
+    seed=st.integers(0, 2**32 - 1),
+)
+def test_figures_are_the_same_for_every_chunking(block, pieces, gaps, seed):
+    rng = np.random.default_rng(seed)
+    parts = []
+    for kind, length in pieces:
+        part = rng.normal((0, 0, 1), 0.01, (length, 3)).astype(np.float32)
+        if kind == "held":
+            part[:] = part[0]
+        elif kind != "noise":
+            part[rng.integers(length), rng.integers(3)] = {"nan": np.nan, "inf": -np.inf, "far": 2.0}[kind]
+        parts.append(part)
+    xyz = np.concatenate(parts)
+    at = sorted({min(at, len(xyz)) for at, _ in gaps})
+    facts = {"rate": 30.0, "site": "wrist", "range_g": 2.0, "gaps": make_gaps(at, [9] * len(at))}
+    night = Cut("some.csv", xyz, **facts)
+    whole = describe(night)
+    night.block = block
+    assert describe(night) == whole
+    # What they are, said the long way.
+    sound = np.isfinite(xyz).all(axis=1)
+    assert whole["invalid"] == np.count_nonzero(~sound)
+    assert whole["clipped"] == np.count_nonzero((np.abs(xyz[sound]) >= 2.0 * (1 - 1 / 512)).any(axis=1))
+    if sound.any():
+        np.testing.assert_array_equal(whole["low"], xyz[sound].min(axis=0))
+        np.testing.assert_array_equal(whole["high"], xyz[sound].max(axis=0))
+        assert whole["mean_norm"] == pytest.approx(np.linalg.norm(xyz[sound].astype(float), axis=1).mean())
+    flat, steps = 0, [np.inf]
+    for stretch in np.split(xyz.astype(float), at):
+        run = 1
+        for before, after in pairwise(stretch):
+            if (before == after).all():
+                run += 1
+                continue
+            flat += run if run >= 150 else 0
+            run = 1
+            with np.errstate(invalid="ignore"):
+                steps += [step for step in np.abs(after - before) if step > 0]
+        flat += run if run >= 150 else 0
+    assert whole["flat_s"] == flat / 30.0
+    assert whole["step_g"] == (min(steps) if np.isfinite(min(steps)) else None)
+
+
+def test_short_stretches_between_gaps_have_a_noise_too():
+    facts = about(still(4000), gaps=make_gaps(range(400, 4000, 400), [50] * 9))
+    assert facts["noise"] == pytest.approx([0.002] * 3, rel=0.2)
 
 
 def test_faults_are_told():
