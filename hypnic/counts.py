@@ -6,19 +6,26 @@ in NumPy, to the byte, in over four times the time.
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING, Final
+
 import numpy as np
 from numba import config
 
 from hypnic.jit import jit
 
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    Bytes = NDArray[np.uint8]
+
 __all__ = ["COMPILED", "in_g"]
 
-COMPILED = not config.DISABLE_JIT
+COMPILED: Final = not config.DISABLE_JIT  # type: ignore[attr-defined]  # numba makes it as it starts
 """Whether it is: sample by sample in Python it would take for ever."""
 
 
 @jit
-def in_g(low, high, factor, out):
+def in_g(low: Bytes, high: Bytes, factor: float, out: NDArray[np.float32]) -> None:
     """Put counts of two bytes, times `factor`, into `out`: one product in float64, rounded once.
 
     Parameters

@@ -30,7 +30,7 @@ from numba.core.serialize import dumps
 
 __all__ = ["CACHE", "CacheUse", "jit", "jit_with_arrays"]
 
-_ROOMS = ("layout", "jit", "lanes", "rest", "labels", "kernel", "compare", "counts")
+_ROOMS = ("layout", "jit", "lanes", "rest", "labels", "kernel", "compare", "counts", "tally")
 _STAMP = hashlib.sha256(
     b"".join(Path(__file__).with_name(f"{room}.py").read_bytes() for room in _ROOMS)
     + numba.__version__.encode()

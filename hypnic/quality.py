@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from itertools import pairwise
+import math
 from typing import TYPE_CHECKING, Any, Final, Self
 
 import numpy as np
@@ -20,9 +20,6 @@ __all__ = ["Described", "describe"]
 
 WINDOW_SECONDS: Final = 10.0
 """Windows whose noise is compared (s)."""
-
-PIECE: Final = 8192
-"""Samples, as whole windows, that are looked at in one go: what is made of them stays near the processor."""
 
 CALM_PERCENTILE: Final = 5.0
 """Percentile of the windows that is taken for the noise floor: the calmest, but for the odd one."""
@@ -49,118 +46,6 @@ RATE_ERROR: Final = 0.01
 """Part by which the rate may differ from that of the clock."""
 
 
-class _Tally:
-    """Running figures, the same however the samples are cut into chunks; memory grows by four numbers for each window.
-
-    Every window is taken in whole, the windows of each unbroken stretch from its begin.
-    """
-
-    def __init__(self, rate: float, limit: float | None) -> None:
-        self._window = max(2, round(WINDOW_SECONDS * rate))
-        self._piece = self._window * max(1, PIECE // self._window)
-        self._flat_run = max(2, round(FLAT_SECONDS * rate))
-        self._limit = limit
-        self._tail = np.empty((0, 3), np.float32)
-        self._last = np.full(3, np.nan)
-        self._run = 1
-        self._noise: list[NDArray[np.float64]] = []
-        self._short: list[NDArray[np.float64]] = []
-        self._norms: list[NDArray[np.float64]] = []
-        self.low, self.high = np.full(3, np.inf), np.full(3, -np.inf)
-        self.clipped = self.invalid = self.finite = self.flat = 0
-        self.step = np.inf
-
-    def add(self, xyz: NDArray[np.float32], missing: int) -> None:
-        if missing:
-            self.close()
-        joined = np.concatenate([self._tail, xyz]) if len(self._tail) else xyz
-        whole = len(joined) - len(joined) % self._window
-        for begin in range(0, whole, self._piece):
-            windows = joined[begin : min(begin + self._piece, whole)]
-            self._noise.append(self._take(windows, self._window))
-        self._tail = joined[whole:].copy()
-
-    def close(self) -> None:
-        """End the stretch: what is left of it is a window too, if a short one."""
-        if len(self._tail):
-            self._short.append(self._take(self._tail, len(self._tail)))
-        self._count_flat(np.zeros(1, bool))
-        self._tail = self._tail[:0]
-        self._last = np.full(3, np.nan)
-
-    def _take(self, xyz: NDArray[np.float32], window: int) -> NDArray[np.float64]:
-        """Take in whole windows and return their noise, (3, n)."""
-        # One axis after another, as numpy sums and compares several times faster.
-        axes = np.ascontiguousarray(xyz.T, dtype=np.float64)
-        low, high = axes.min(axis=1), axes.max(axis=1)
-        if not (np.isfinite(low).all() and np.isfinite(high).all()):
-            if len(xyz) > window:
-                each = [self._take(xyz[k : k + window], window) for k in range(0, len(xyz), window)]
-                return np.concatenate(each, axis=1)
-            sound = axes[:, np.isfinite(axes).all(axis=0)]
-            low, high = sound.min(axis=1, initial=np.inf), sound.max(axis=1, initial=-np.inf)
-        else:
-            sound = axes
-        count = sound.shape[1]
-        self.invalid += len(xyz) - count
-        self.finite += count
-        self.low, self.high = np.minimum(self.low, low), np.maximum(self.high, high)
-        if self._limit is not None and max(-low.min(), high.max()) >= self._limit:
-            self.clipped += int(np.count_nonzero((np.abs(sound) >= self._limit).any(axis=0)))
-        norms = np.sqrt(np.einsum("an,an->n", sound, sound))
-        self._norms.append(
-            norms.reshape(-1, window).sum(axis=1) if sound is axes else norms.sum(keepdims=True)
-        )
-
-        steps = np.empty_like(axes)
-        # A step to or from an invalid sample, or over a gap, is NaN or infinite, and so is none.
-        with np.errstate(invalid="ignore"):
-            np.subtract(axes[:, 0], self._last, out=steps[:, 0])
-            np.subtract(axes[:, 1:], axes[:, :-1], out=steps[:, 1:])
-            noise = _noise(axes.reshape(3, -1, window), steps.reshape(3, -1, window)[:, :, 1:])
-        self._last = axes[:, -1].copy()
-        still = steps == 0
-        self._count_flat(still.all(axis=0))
-        np.copyto(steps, np.inf, where=still)
-        np.abs(steps, out=steps)
-        self.step = float(np.fmin.reduce(steps, axis=None, initial=self.step))
-        return noise
-
-    def _count_flat(self, same: NDArray[np.bool]) -> None:
-        """Count the samples in runs of identical ones; a run goes on over the edge of a piece."""
-        # Where runs begin and end: there are few, and a place for each sample would take longer than all the rest.
-        turns = np.flatnonzero(same[1:] != same[:-1]) + 1
-        edges = [0, *turns.tolist(), len(same)]
-        for begin, end in pairwise(edges):
-            if same[begin]:
-                self._run += end - begin
-            else:
-                self.flat += self._run if self._run >= self._flat_run else 0
-                self._run = 1
-
-    def noise(self) -> NDArray[np.float64]:
-        """Return the noise floor of each axis (g); short windows count where there are no others."""
-        windows = np.concatenate(self._noise or self._short or [np.empty((3, 0))], axis=1)
-        # A stuck sensor is not a quiet one.
-        moving = windows[:, np.isfinite(windows).all(axis=0) & (windows > 0).any(axis=0)]
-        return np.percentile(moving, CALM_PERCENTILE, axis=1) if moving.size else np.full(3, np.nan)
-
-    def mean_norm(self) -> float:
-        """Return the mean size (g) of the finite samples; NaN where there are none."""
-        return float(np.concatenate(self._norms).sum()) / self.finite if self.finite else np.nan
-
-
-def _noise(windows: NDArray[np.float64], steps: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Return the standard deviation (g) of white noise in windows (3, k, n): that of their n - 1 steps over √2."""
-    count = steps.shape[2]
-    if not count:
-        return np.full(windows.shape[:2], np.nan)
-    mean = (windows[:, :, -1] - windows[:, :, 0]) / count
-    variance = np.einsum("akn,akn->ak", steps, steps) / count - mean * mean
-    deviation: NDArray[np.float64] = np.sqrt(np.maximum(variance, 0.0) / 2.0)
-    return deviation
-
-
 class Described:
     """A recording that is described while somebody else reads it: a source for a detector, in one pass over the file.
 
@@ -178,17 +63,25 @@ class Described:
     """
 
     def __init__(self, recording: BaseRecording) -> None:
+        # It loads the compiler, which whoever only imports this does without.
+        from hypnic.tally import Tally
+
         self.rate = recording.rate
         self.site = recording.site
         self.lost: list[tuple[float, float]] = []
         self._recording = recording
-        self._tally = _Tally(recording.rate, _limit(recording))
+        window, flat_run = (
+            max(2, round(seconds * recording.rate)) for seconds in (WINDOW_SECONDS, FLAT_SECONDS)
+        )
+        limit = _limit(recording)
+        self._tally = Tally(window, flat_run, math.inf if limit is None else limit)
 
     def __iter__(self) -> Iterator[Chunk]:
         for chunk in self._recording:
-            self._tally.add(chunk.xyz, chunk.missing)
             if chunk.missing:
+                self._tally.end_stretch()
                 self.lost.append(((chunk.index - chunk.missing) / self.rate, chunk.index / self.rate))
+            self._tally.add(chunk.xyz)
             yield chunk
 
     def __enter__(self) -> Self:
@@ -201,9 +94,9 @@ class Described:
 
     def facts(self) -> dict[str, Any]:
         """Return what `describe` returns, once the recording has been read to its end."""
-        recording, tally = self._recording, self._tally
-        tally.close()
-        noise = tally.noise()
+        recording = self._recording
+        self._tally.end_stretch()
+        noise, seen = _noise_floor(self._tally.noise()), self._tally.figures()
         rate, gaps = recording.rate, recording.gaps["missing"]
         damage = np.array([found.missing for found in recording.damage], dtype=np.int64)
         facts: dict[str, Any] = {
@@ -217,15 +110,15 @@ class Described:
             "samples": recording.n_samples,
             "gaps": _lost(gaps, rate),
             "damage": _lost(damage, rate),
-            "low": [_plain(value) for value in tally.low],
-            "high": [_plain(value) for value in tally.high],
+            "low": [_plain(value) for value in seen.low],
+            "high": [_plain(value) for value in seen.high],
             "noise": [_plain(value) for value in noise],
             "range_g": recording.range_g,
-            "step_g": _plain(tally.step),
-            "mean_norm": _plain(tally.mean_norm()),
-            "clipped": tally.clipped if _limit(recording) is not None else None,
-            "invalid": tally.invalid,
-            "flat_s": tally.flat / rate,
+            "step_g": _plain(seen.step),
+            "mean_norm": _plain(seen.norm / seen.finite) if seen.finite else None,
+            "clipped": seen.clipped if _limit(recording) is not None else None,
+            "invalid": seen.invalid,
+            "flat_s": seen.flat / rate,
             "notes": list(recording.notes),
         }
         facts["warnings"] = _warnings(facts, recording)
@@ -271,6 +164,13 @@ def _limit(recording: BaseRecording) -> float | None:
         return None
     # The highest count is one step short of the range, and a step may be a 512th of it.
     return min(recording.range_g * (1 - 1 / 512), recording.range_g - 1.01 * (recording.scale or 0.0))
+
+
+def _noise_floor(windows: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return the noise floor (g) of each axis from the noise of windows, (n, 3)."""
+    # A stuck sensor is not a quiet one.
+    moving = windows[np.isfinite(windows).all(axis=1) & (windows > 0).any(axis=1)]
+    return np.percentile(moving, CALM_PERCENTILE, axis=0) if len(moving) else np.full(3, np.nan)
 
 
 def _lost(missing: NDArray[np.int64], rate: float) -> dict[str, Any]:

@@ -34,6 +34,7 @@ def warm_up() -> CacheUse:
     from hypnic import compare, counts
     from hypnic.detector import Detector
     from hypnic.jit import CACHE
+    from hypnic.tally import Tally
 
     # What a reference leaves of an event is compiled by the types alone: no event is needed.
     compare.verdict(
@@ -51,7 +52,10 @@ def warm_up() -> CacheUse:
     fixed = xyz.copy()
     fixed.flags.writeable = False
     detector = Detector(100.0, reference=True)
+    tally = Tally(2, 2, math.inf)
     for samples in (xyz, fixed):
         detector.push_rows(samples, samples)
+        tally.add(samples)
+    tally.end_stretch()
     detector.flush_rows()
     return CACHE
