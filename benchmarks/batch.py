@@ -176,7 +176,7 @@ def page(report: dict[str, Any]) -> str:
         f"{report['files']} files of {report['hours']:g} h at 100 Hz, {report['megabytes']} MB in all, copies of "
         f"{DISTINCT} *simulated* nights, which have {', '.join(map(str, report['gaps']))} gaps. Each is opened, read "
         "in full, described and detected in, and goes into manifest and tables; starting the processes is part of it. "
-        "Runs of one and of two processes took turns.",
+        "A job reads and detects in turn: so many jobs take so many cores. Runs of one and of two processes took turns.",
         "",
         "| processes | wall clock of each run (s) | cores that others used | median (s) | processor time, median (s) |",
         "|---|---|---|---|---|",

@@ -208,6 +208,23 @@ def hypnic_clock() -> np.dtype:
 # What goes wrong with one night stays with it
 
 
+def test_a_job_takes_one_core(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "n.h5"
+    write(path, Sleeper("wrist", 0.75, 100.0, 1, faults=False))
+    with hypnic.open(path) as night:
+        expected = hypnic.detect(night)
+
+    def ahead(blocks: object) -> None:
+        raise AssertionError("a thread reads ahead")
+
+    monkeypatch.setattr("hypnic.recording.night.ahead", ahead)
+    outcome = detect_night(Task(str(path)))
+    assert (outcome.status, outcome.reason) == ("done", "")
+    assert outcome.events.array.tobytes() == expected.array.tobytes()
+    with hypnic.open(path) as night, pytest.raises(AssertionError):
+        hypnic.detect(night)
+
+
 def test_bad_nights_stop_nothing(study: Path, tmp_path: Path) -> None:
     folder = tmp_path / "study"
     shutil.copytree(study / "a", folder)

@@ -115,6 +115,8 @@ def detect_night(task: Task) -> Outcome:
         )
     try:
         with open_recording(task.path, **task.options) as recording:
+            # So many jobs take so many cores.
+            recording.reads_ahead = False
             seen = Described(recording)
             settings = None if task.settings is None else Settings.from_dict(task.settings, recording.site)
             found = detect(seen, settings=settings)

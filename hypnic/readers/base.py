@@ -235,6 +235,9 @@ class BaseRecording:
         What was assumed, mended or left out on opening, in plain sentences.
     calibration : Calibration or None
         What corrects the samples as they are read (`calibrate`).
+    reads_ahead : bool
+        Whether a thread may read ahead of whoever takes the samples, where that is worth it: that takes up to half a
+        core more. True at first; for whoever keeps every core busy already it is a loss.
     unfinished : bool
         Whether the recorder has not closed the file: it is at work still, or was cut off.
     scale, dtype, range_g, sensor, units
@@ -273,6 +276,7 @@ class BaseRecording:
         self.units = units
         self.notes: list[str] = list(notes)
         self.damage: list[Damage] = []
+        self.reads_ahead = True
         self.unfinished = False
         self.calibration: Calibration | None = None
         self._counts_of = (scale, dtype)

@@ -362,7 +362,8 @@ class Recording(BaseRecording):
     def _blocks(self, begin: int, end: int, block: int) -> Iterator[tuple[int, NDArray[np.float32]]]:
         blocks = super()._blocks(begin, end, block)
         # Neither for little nor in small pieces is a thread worth what handing over costs.
-        return ahead(blocks) if self._packed and block >= LEAST_AHEAD and end - begin > 4 * block else blocks
+        worth = self._packed and block >= LEAST_AHEAD and end - begin > 4 * block
+        return ahead(blocks) if worth and self.reads_ahead else blocks
 
     def _load(self, begin: int, end: int) -> NDArray[np.float32]:
         out = np.empty((end - begin, 3), np.float32)
