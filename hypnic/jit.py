@@ -28,7 +28,7 @@ from numba import njit
 from numba.core import caching
 from numba.core.serialize import dumps
 
-__all__ = ["CACHE", "CacheUse", "jit", "jit_with_arrays"]
+__all__ = ["CACHE", "CacheUse", "inlined", "jit", "jit_with_arrays"]
 
 _ROOMS = ("layout", "jit", "lanes", "rest", "labels", "kernel", "compare", "counts", "tally")
 _STAMP = hashlib.sha256(
@@ -175,14 +175,19 @@ class _Cache(caching.FunctionCache):
             CACHE.problem = f"{self.cache_path}: {error.strerror or error}"
 
 
-def jit(function: Callable[..., Any], arrays: bool = False) -> Callable[..., Any]:
+def jit(function: Callable[..., Any], arrays: bool = False, inline: bool = False) -> Callable[..., Any]:
     """Compile `function` at its first call, or load it from the cache of an earlier process.
 
     No ``fastmath``: it would break the tests for NaN and let results differ between machines. Unless a function makes
     `arrays` of its own, it does not count references to those that it is given: for small functions called in turn
     that takes as long as all that they do. Other threads go on meanwhile: a detector belongs to one.
     """
-    options: dict[str, Any] = {"error_model": "numpy", "nogil": True, "_nrt": arrays}
+    options: dict[str, Any] = {
+        "error_model": "numpy",
+        "nogil": True,
+        "_nrt": arrays,
+        "forceinline": inline,
+    }
     dispatcher: Callable[..., Any] = njit(**options)(function)
     # With NUMBA_DISABLE_JIT the function comes back as it is, without a cache.
     if hasattr(dispatcher, "_cache"):
@@ -192,6 +197,14 @@ def jit(function: Callable[..., Any], arrays: bool = False) -> Callable[..., Any
             # Only with NUMBA_CACHE_LOCATOR_CLASSES, which leaves out the last resort.
             CACHE.problem = str(error)
     return dispatcher
+
+
+def inlined(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Compile a function, as `jit` does, whose code is to stand in that of every compiled function that calls it.
+
+    A call hands over two arrays in some twenty words: as long as much of what is done every 0.1 s.
+    """
+    return jit(function, inline=True)
 
 
 def jit_with_arrays(function: Callable[..., Any]) -> Callable[..., Any]:

@@ -14,8 +14,8 @@ from __future__ import annotations
 import math
 
 from hypnic import labels, rest
-from hypnic.jit import jit
-from hypnic.lanes import arranged, load, pack, part, same, store, sums, wide, with_fourth, within
+from hypnic.jit import inlined, jit
+from hypnic.lanes import arranged, load, pack, part, same, sample, store, sums, wide, with_fourth, within
 from hypnic.layout import *
 
 __all__ = ["finish", "off_level", "run"]
@@ -56,7 +56,7 @@ def run(F, N, xyz, start):
     i = start
     n = xyz.shape[0]
     while i < n and N[I_OUT_N] < OUT_FULL and N[I_TURNS] < TURN_FULL:
-        value = pack(xyz[i, 0], xyz[i, 1], xyz[i, 2])
+        value = sample(xyz, i)
         if not within(value, F[P_MAX_G]):
             i += 1
             N[I_INVALID] += 1
@@ -76,7 +76,9 @@ def run(F, N, xyz, start):
         elif N[I_STARTED] == 0:
             _restart(F, N, value)
 
-        i = _filter(F, N, xyz, i, flat_weight)
+        # Two loops, of which neither asks for every sample.
+        whiten = F[P_WHITEN] > 0.0
+        i = _filter(F, N, xyz, i, flat_weight, True) if whiten else _filter(F, N, xyz, i, flat_weight, False)
         if N[I_OPEN]:
             _accumulate(F, N, N[I_RING_POS], N[I_INDEX])
             _follow(F, N, F[S_ENERGY])
@@ -97,12 +99,13 @@ def run(F, N, xyz, start):
     return i
 
 
-@jit
-def _filter(F, N, xyz, i, flat_weight):
+@inlined
+def _filter(F, N, xyz, i, flat_weight, whiten):
     """Take row `i` through the filters, and those after it as long as they bring nothing but more background.
 
-    Returns the row after the last one taken, whose number and place in the ring are the state's present ones. This
-    is where the time goes: what one sample hands to the next stays in registers.
+    Energy is weighted by direction if `whiten`, which is a constant. Returns the row after the last one taken, whose
+    number and place in the ring are the state's present ones. This is where the time goes: what one sample hands to
+    the next stays in registers.
     """
     limit = F[P_MAX_G]
     h0, h1, h2, h3, h4 = _section(F, FILTERS)
@@ -117,9 +120,9 @@ def _filter(F, N, xyz, i, flat_weight):
     own, mixed = _weights(F)
     # Doubling is exact: the energy is the one that `_weighted` gives.
     twice_mixed = mixed + mixed
-    rearm, flat = F[S_REARM], F[S_FLAT]
-    smooth, rearming = wide(F[P_SMOOTH]), F[P_REARM]
-    whiten, has_hf, none = F[P_WHITEN] > 0.0, F[P_HAS_HF] > 0.0, wide(0.0)
+    # Multiplying keeps the order: the least level times a factor is the least of all products.
+    rearm, lowest, rearming = F[S_REARM], math.inf, F[P_REARM]
+    flat, smooth, none = F[S_FLAT], wide(F[P_SMOOTH]), wide(0.0)
     mask, ring, index = N[I_RING] - 1, N[I_RING_POS], N[I_INDEX]
     first = i
     stop = i + 1
@@ -129,7 +132,7 @@ def _filter(F, N, xyz, i, flat_weight):
         stop = min(xyz.shape[0], i + N[I_BLOCK] - N[I_BLOCK_FILL])
         if N[I_PENDING_N] > 0:
             stop = max(min(stop, i + math.ceil(_due(F, N)) - index), i + 1)
-    value = pack(xyz[i, 0], xyz[i, 1], xyz[i, 2])
+    value = sample(xyz, i)
     while True:
         u = h0 * value + high1
         high1 = h1 * value - h3 * u + high2
@@ -138,12 +141,11 @@ def _filter(F, N, xyz, i, flat_weight):
         low1 = l1 * u - l3 * v + low2
         low2 = l2 * u - l4 * v
         block = block + value
-        squares, high = v * v, none
-        if has_hf:
-            w = f0 * value + hf1
-            hf1 = f1 * value - f3 * w + hf2
-            hf2 = f2 * value - f4 * w
-            high = w * w
+        # Where the rate is too low for it, its coefficients are zero.
+        w = f0 * value + hf1
+        hf1 = f1 * value - f3 * w + hf2
+        hf2 = f2 * value - f4 * w
+        squares, high = v * v, w * w
         if whiten:
             products = twice_mixed * arranged(v, 0, 0, 1) * arranged(v, 1, 2, 2)
             energies = sums(squares, own * v * v, products, high)
@@ -156,12 +158,17 @@ def _filter(F, N, xyz, i, flat_weight):
         twice = twice + smooth * (once - twice)
         level = part(twice, 1)
         i += 1
-        if follow or (level > on and level > rearm and part(twice, 0) > floor and index >= quiet_from):
+        if follow or (
+            level > on
+            and level > min(rearm, lowest * rearming)
+            and part(twice, 0) > floor
+            and index >= quiet_from
+        ):
             break
-        rearm = min(rearm, level * rearming)
+        lowest = min(lowest, level)
         if i >= stop:
             break
-        after = pack(xyz[i, 0], xyz[i, 1], xyz[i, 2])
+        after = sample(xyz, i)
         if not within(after, limit) or same(after, value):
             break
         value = after
@@ -178,7 +185,7 @@ def _filter(F, N, xyz, i, flat_weight):
     store(F, Z_BLOCK, block)
     store(F, Z_LAST, value)
     F[S_PLAIN1], F[S_SMOOTH1], F[S_PLAIN], F[S_ENERGY] = part(once, 0), part(once, 1), part(twice, 0), level
-    F[S_REARM], F[S_FLAT] = rearm, flat
+    F[S_REARM], F[S_FLAT] = min(rearm, lowest * rearming), flat
     taken = i - first
     if taken > 1:
         N[I_STUCK_RUN] = 0
@@ -189,7 +196,7 @@ def _filter(F, N, xyz, i, flat_weight):
     return i
 
 
-@jit
+@inlined
 def _section(F, position):
     """Return the coefficients of one filter section, each for all axes."""
     return (
@@ -201,7 +208,7 @@ def _section(F, position):
     )
 
 
-@jit
+@inlined
 def _through(F, position, first, second, value):
     """Return what one filter section, its coefficients and its state at those positions, makes of a value."""
     b0, b1, b2, a1, a2 = _section(F, position)
@@ -211,31 +218,31 @@ def _through(F, position, first, second, value):
     return out
 
 
-@jit
+@inlined
 def _norm2(v):
     """Return the squared norm of three axes."""
     return _sum(v * v)
 
 
-@jit
+@inlined
 def _sum(v):
     """Return the sum of three axes."""
     return part(v, 0) + part(v, 1) + part(v, 2)
 
 
-@jit
+@inlined
 def _due(F, N):
     """Return the number of the sample at which the event that has waited longest becomes final."""
     return F[PENDING + ROW * N[I_PENDING_HEAD] + R_END] + N[I_FINAL]
 
 
-@jit
+@inlined
 def _weights(F):
     """Return the weights of the squares of the axes, and of their products xy, xz, yz."""
     return pack(F[S_WXX], F[S_WYY], F[S_WZZ]), pack(F[S_WXY], F[S_WXZ], F[S_WYZ])
 
 
-@jit
+@inlined
 def _weighted(v, own, mixed):
     """Return the energy of one sample of the band, weighted by direction."""
     squares = own * v * v
@@ -348,19 +355,17 @@ def _restart(F, N, value):
     N[I_QUIET_FROM] = N[I_INDEX] + N[I_BLANK]
 
 
-@jit
+@inlined
 def _block(F, N):
     """Every 0.1 s: gravity, step, background, thresholds, rest."""
     count = N[I_BLOCK_FILL]
     slot = GRAVITY + LANES * (N[I_BLOCKS] % GRAVITY_BLOCKS)
-    for a in range(3):
-        F[slot + a] = F[Z_BLOCK + a] / count
-    F[slot + 3] = F[S_ENERGY]
+    mean = load(F, Z_BLOCK) / wide(float(count))
+    store(F, slot, with_fourth(mean, wide(F[S_ENERGY])))
     store(F, Z_BLOCK, wide(0.0))
     N[I_BLOCK_FILL] = 0
     N[I_BLOCKS] += 1
-    x, y, z = F[slot], F[slot + 1], F[slot + 2]
-    mean = pack(x, y, z)
+    x, y, z = part(mean, 0), part(mean, 1), part(mean, 2)
     if N[I_BLOCKS] == 1:
         store(F, Z_SLOW1, wide(-F[FILTERS + 15]) * mean)
         store(F, Z_SLOW2, wide(F[FILTERS + 17]) * mean)
@@ -388,8 +393,9 @@ def _block(F, N):
     if N[I_HIST_N] < N[I_WARMUP]:
         F[S_ON] = math.inf
         return
-    median = _quantile(N, N[I_MED], N[I_MED_BELOW], (N[I_HIST_N] - 1) // 2)
-    upper = _quantile(N, N[I_UPPER], N[I_UPPER_BELOW], 9 * (N[I_HIST_N] - 1) // 10)
+    last = N[I_HIST_N] - 1
+    median = _quantile(N, I_MED, I_MED_BELOW, last // 2)
+    upper = _quantile(N, I_UPPER, I_UPPER_BELOW, 9 * last // 10)
     on = min(max(F[P_ON_MIN], upper - median + F[P_ON_OVER]), F[P_ON_MAX])
     step = F[P_FLOOR_STEPS] * F[S_STEP]
     F[S_FLOOR] = max(F[P_FLOOR], step * step)
@@ -399,13 +405,13 @@ def _block(F, N):
         F[S_OFF] = off_level(F)
 
 
-@jit
+@inlined
 def off_level(F):
     """Return the energy below which an event dies away, from the background as it is now."""
     return max(math.exp(F[S_NOISE] + F[P_OFF]), 0.25 * F[S_FLOOR])
 
 
-@jit
+@inlined
 def _remember(F, N):
     """Put the present energy into the ring of bins, and what leaves the guard and the span in and out of the median."""
     step = math.inf
@@ -440,11 +446,9 @@ def _remember(F, N):
     if seen >= N[I_GUARD]:
         guarded = place - N[I_GUARD]
         _count(N, N[BIN_RING + (guarded if guarded >= 0 else guarded + length + 1)], 1)
-    _seek(N, I_MED, I_MED_BELOW, (N[I_HIST_N] - 1) // 2)
-    _seek(N, I_UPPER, I_UPPER_BELOW, 9 * (N[I_HIST_N] - 1) // 10)
 
 
-@jit
+@inlined
 def _spread(F, N):
     """Take the newest block into the background's mean products of the axes, and weigh directions by them.
 
@@ -492,7 +496,7 @@ def _spread(F, N):
             _weigh(F, N)
 
 
-@jit
+@inlined
 def _weigh(F, N):
     """Make the weights of the directions from the background's spread."""
     mean = (F[S_BXX] + F[S_BYY] + F[S_BZZ]) / 3.0
@@ -522,7 +526,7 @@ def _weigh(F, N):
     F[S_WYZ] = scale * (side * iyz + up * hy * hz)
 
 
-@jit
+@inlined
 def _trail(F, N):
     """Take the newest block into what follows the events that wait for their final row."""
     for k in range(N[I_PENDING_N]):
@@ -532,7 +536,7 @@ def _trail(F, N):
             F[p + R_TRAIL] += F[S_ENERGY]
 
 
-@jit
+@inlined
 def _count(N, b, by):
     """Add `by` to bin `b`, keeping the number of values below each quantile's bin."""
     N[HISTOGRAM + b] += by
@@ -542,22 +546,20 @@ def _count(N, b, by):
     N[I_UPPER_BELOW] += by if b < N[I_UPPER] else 0
 
 
-@jit
-def _seek(N, at, below, rank):
-    """Move the bin at state position `at` to the one that holds the value of that rank."""
-    if N[I_HIST_N] == 0:
-        return
-    while N[below] > rank:
-        N[at] -= 1
-        N[below] -= N[HISTOGRAM + N[at]]
-    while N[below] + N[HISTOGRAM + N[at]] <= rank:
-        N[below] += N[HISTOGRAM + N[at]]
-        N[at] += 1
+@inlined
+def _quantile(N, at, under, rank):
+    """Return ln energy at a rank, its bin's values taken as spread evenly over the bin.
 
-
-@jit
-def _quantile(N, b, below, rank):
-    """Return ln energy at a rank, its bin's values taken as spread evenly over the bin."""
+    The bin, at state position `at`, and the number of values below it follow the rank.
+    """
+    b, below = N[at], N[under]
+    while below > rank:
+        b -= 1
+        below -= N[HISTOGRAM + b]
+    while below + N[HISTOGRAM + b] <= rank:
+        below += N[HISTOGRAM + b]
+        b += 1
+    N[at], N[under] = b, below
     return HISTOGRAM_LOW + HISTOGRAM_STEP * (b + (rank - below + 0.5) / N[HISTOGRAM + b])
 
 
@@ -622,7 +624,7 @@ def _ring_energy(F, slot):
     return _weighted(load(F, RING + LANES * slot), own, mixed)
 
 
-@jit
+@inlined
 def _gravity(F, N, skip, count):
     """Return the mean acceleration of `count` blocks, the newest `skip` left out, as far as there are any."""
     total = wide(0.0)

@@ -23,7 +23,19 @@ if TYPE_CHECKING:
 
     Lanes = NDArray[np.float64]
 
-__all__ = ["arranged", "load", "pack", "part", "same", "store", "sums", "wide", "with_fourth", "within"]
+__all__ = [
+    "arranged",
+    "load",
+    "pack",
+    "part",
+    "same",
+    "sample",
+    "store",
+    "sums",
+    "wide",
+    "with_fourth",
+    "within",
+]
 
 
 def load(F: NDArray[np.float64], position: int) -> Lanes:
@@ -39,6 +51,11 @@ def store(F: NDArray[np.float64], position: int, value: Lanes) -> None:
 def pack(x: float, y: float, z: float) -> Lanes:
     """Return three numbers and a zero."""
     return np.array([x, y, z, 0.0])
+
+
+def sample(xyz: NDArray[np.float32], row: int) -> Lanes:
+    """Return the three numbers of a row, which is not negative, of three columns without gaps, and a zero."""
+    return np.append(xyz[row].astype(float), 0.0)
 
 
 def wide(x: float) -> Lanes:
@@ -111,7 +128,12 @@ if not config.DISABLE_JIT:
         def lowered(context: Any, builder: Any, signature: Any, values: Any) -> Any:
             return getattr(builder, name)(*values)
 
-    for _operation, _name in ((operator.add, "fadd"), (operator.sub, "fsub"), (operator.mul, "fmul")):
+    for _operation, _name in (
+        (operator.add, "fadd"),
+        (operator.sub, "fsub"),
+        (operator.mul, "fmul"),
+        (operator.truediv, "fdiv"),
+    ):
         _arithmetic(_operation, _name)
 
     def _pointer(context: Any, builder: Any, kind: Any, array: Any, position: Any) -> Any:
@@ -146,17 +168,26 @@ if not config.DISABLE_JIT:
 
     @intrinsic
     def pack(context: Any, x: Any, y: Any, z: Any) -> Any:
-        # Samples come as float32: made wide together.
-        narrow = x == y == z == types.float32
-        kind = types.float32 if narrow else types.float64
+        def code(target: Any, builder: Any, signature: Any, values: Any) -> Any:
+            return _inserted(builder, values, ir.Constant(_VECTOR, [0.0] * LANES))
+
+        return _LANES(types.float64, types.float64, types.float64), code
+
+    @intrinsic
+    def sample(context: Any, xyz: Any, row: Any) -> Any:
+        if xyz.layout != "C" or xyz.dtype != types.float32:
+            return None
 
         def code(target: Any, builder: Any, signature: Any, values: Any) -> Any:
-            if not narrow:
-                return _inserted(builder, values, ir.Constant(_VECTOR, [0.0] * LANES))
-            floats = ir.VectorType(ir.FloatType(), LANES)
-            return builder.fpext(_inserted(builder, values, ir.Constant(floats, [0.0] * LANES)), _VECTOR)
+            data = target.make_array(signature.args[0])(target, builder, values[0]).data
+            first = builder.mul(values[1], ir.Constant(values[1].type, 3))
+            places = [builder.add(first, ir.Constant(first.type, axis)) for axis in range(3)]
+            numbers = [builder.load(builder.gep(data, [place])) for place in places]
+            # Made wide together.
+            narrow = ir.Constant(ir.VectorType(ir.FloatType(), LANES), [0.0] * LANES)
+            return builder.fpext(_inserted(builder, numbers, narrow), _VECTOR)
 
-        return _LANES(kind, kind, kind), code
+        return _LANES(xyz, types.intp), code
 
     @intrinsic
     def wide(context: Any, x: Any) -> Any:

@@ -21,7 +21,7 @@ from __future__ import annotations
 
 import math
 
-from hypnic.jit import jit
+from hypnic.jit import inlined, jit
 from hypnic.layout import *
 
 __all__ = ["advance", "angle", "apart2", "moved", "restart"]
@@ -120,7 +120,7 @@ def moved(F, N, end, duration, angle):
         _enter(N, AWAKE, N[I_INDEX])
 
 
-@jit
+@inlined
 def advance(F, N, x, y, z):
     """Go on by one block whose mean acceleration (g) is x, y, z."""
     F[S_MOVED] *= F[P_WAKING_KEEP]
