@@ -93,8 +93,7 @@ def kernels(xyz: np.ndarray) -> dict[str, Callable[[], object]]:
     def norm() -> np.ndarray:
         return np.sqrt((xyz.astype(float) ** 2).sum(axis=1))
 
-    def ratio(trigger: Callable[..., np.ndarray]) -> object:
-        level = norm()
+    def ratio(trigger: Callable[..., np.ndarray], level: np.ndarray) -> object:
         return trigger_onset(trigger(level - level.mean(), 30, 3000), 4.0, 1.5)
 
     def peaks() -> object:
@@ -108,8 +107,11 @@ def kernels(xyz: np.ndarray) -> dict[str, Callable[[], object]]:
     return {
         "hypnic, wrist": lambda: Detector(RATE).push_rows(xyz),
         "hypnic, mattress": lambda: Detector(RATE, "mattress").push_rows(xyz),
-        "obspy classic STA/LTA of the norm": lambda: ratio(classic_sta_lta),
-        "obspy recursive STA/LTA of the norm": lambda: ratio(recursive_sta_lta),
+        "obspy classic STA/LTA of the norm": lambda: ratio(classic_sta_lta, norm()),
+        "obspy recursive STA/LTA of the norm": lambda: ratio(recursive_sta_lta, norm()),
+        "obspy classic STA/LTA of the norm, band-passed": lambda: ratio(
+            classic_sta_lta, sosfilt(band, norm())
+        ),
         "scipy sosfilt of three axes, find_peaks": peaks,
         "scikit-digital-health moving SD and mean of the norm": moving,
         "reading the array (numpy sum)": lambda: float(xyz.sum()),

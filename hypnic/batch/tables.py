@@ -10,7 +10,7 @@ from __future__ import annotations
 import csv
 import math
 import os
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
@@ -22,7 +22,9 @@ from hypnic.errors import UsageError
 from hypnic.events import COLUMNS, JERKS, LABELS, Column, write_whole
 
 if TYPE_CHECKING:
+    import numpy as np
     import pyarrow as pa
+    from numpy.typing import NDArray
 
 __all__ = ["NIGHT_COLUMNS", "TABLES", "need_parquet", "write_each", "write_tables"]
 
@@ -62,6 +64,10 @@ NIGHT_COLUMNS: Final = (
     Column("warnings", "U", "", 0, "what looks wrong, in sentences"),
 )
 """Columns of the table of nights."""
+
+
+_Columns = dict[str, list[Any]]
+"""Rows of a table, column by column: plain values, None where there is none."""
 
 
 class _Table(NamedTuple):
@@ -135,9 +141,9 @@ def write_tables(
                 writers.append((table.name, writer))
                 paths.append(path)
         for name, outcome in nights:
-            rows = _rows(name, outcome, labels)
+            columns = _columns(name, outcome, labels)
             for table_name, writer in writers:
-                writer.add(rows[table_name])
+                writer.add(columns[table_name])
     return paths
 
 
@@ -166,19 +172,23 @@ def _replaced(path: Path) -> Iterator[Path]:
         partial.unlink(missing_ok=True)
 
 
-def _rows(name: str, outcome: Outcome, labels: tuple[str, ...]) -> dict[str, list[dict[str, Any]]]:
-    """Return the rows of a night for each table: plain values, None where there is none."""
+def _columns(name: str, outcome: Outcome, labels: tuple[str, ...]) -> dict[str, _Columns]:
+    """Return what each table says of a night."""
     shown = outcome.events.label(*labels) if labels else outcome.events
-    windows: Iterable[Any] = rest_table(outcome.events).windows if outcome.status == DONE else ()
+    # One that was not done has no bouts.
+    windows = rest_table(outcome.events, None if outcome.status == DONE else ()).windows
     return {
-        "events": [_plain(name, row, COLUMNS) for row in shown],
-        "nights": [_night_row(name, outcome, len(list(windows)))],
-        "windows": [_plain(name, row, WINDOW_COLUMNS) for row in windows],
+        "events": _plain(name, shown.array, COLUMNS),
+        "nights": {key: [value] for key, value in _night_row(name, outcome, len(windows)).items()},
+        "windows": _plain(name, windows, WINDOW_COLUMNS),
     }
 
 
-def _plain(name: str, row: Any, columns: tuple[Column, ...]) -> dict[str, Any]:
-    return {_NIGHT.name: name, **{column.name: row[column.name].item() for column in columns}}
+def _plain(name: str, rows: NDArray[np.void], columns: tuple[Column, ...]) -> _Columns:
+    return {
+        _NIGHT.name: [name] * len(rows),
+        **{column.name: rows[column.name].tolist() for column in columns},
+    }
 
 
 def _night_row(name: str, outcome: Outcome, windows: int) -> dict[str, Any]:
@@ -229,16 +239,16 @@ class _Csv:
     def close(self) -> None:
         self._file.close()
 
-    def add(self, rows: list[dict[str, Any]]) -> None:
-        self._writer.writerows([_text(column, row[column.name]) for column in self._columns] for row in rows)
+    def add(self, columns: _Columns) -> None:
+        texts = [_texts(column, columns[column.name]) for column in self._columns]
+        self._writer.writerows(zip(*texts, strict=True))
 
 
-def _text(column: Column, value: Any) -> str:
+def _texts(column: Column, values: list[Any]) -> list[str]:
     if column.dtype.startswith("U"):
-        return "" if value is None else str(value)
-    if value is None or not math.isfinite(value):
-        return "nan"
-    return f"{value:.{column.decimals}f}" if column.dtype.startswith("f") else str(value)
+        return ["" if value is None else str(value) for value in values]
+    form = f".{column.decimals}f" if column.dtype.startswith("f") else ""
+    return ["nan" if value is None or not math.isfinite(value) else format(value, form) for value in values]
 
 
 class _Parquet:
@@ -268,26 +278,25 @@ class _Parquet:
         }
         self._schema: pa.Schema = pa.schema(fields, metadata=about)
         self._writer = parquet.ParquetWriter(path, self._schema, compression="zstd")
-        self._rows: list[Mapping[str, Any]] = []
+        self._columns: _Columns = {column.name: [] for column in columns}
 
     def close(self) -> None:
         self._write()
         self._writer.close()
 
-    def add(self, rows: list[dict[str, Any]]) -> None:
-        self._rows += [
-            {
-                key: None if isinstance(value, float) and math.isnan(value) else value
-                for key, value in row.items()
-            }
-            for row in rows
-        ]
-        if len(self._rows) >= self._ROWS:
+    def add(self, columns: _Columns) -> None:
+        for name, kept in self._columns.items():
+            kept += [
+                None if isinstance(value, float) and math.isnan(value) else value for value in columns[name]
+            ]
+        if len(kept) >= self._ROWS:
             self._write()
 
     def _write(self) -> None:
         import pyarrow as pa
 
-        if self._rows:
-            self._writer.write_table(pa.Table.from_pylist(self._rows, schema=self._schema))
-            self._rows = []
+        table = pa.Table.from_pydict(self._columns, schema=self._schema)
+        if len(table):
+            self._writer.write_table(table)
+        for kept in self._columns.values():
+            kept.clear()
