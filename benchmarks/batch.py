@@ -1,6 +1,6 @@
 """Many nights: two processes against one, and what a biobank would take.
 
-    python benchmarks/batch.py [--files 200] [--hours 2] [--repeats 3] [--long 12]
+    python benchmarks/batch.py [--files 200] [--hours 8] [--repeats 3] [--long 12]
 
 Files are copies of a few simulated nights; each is opened, read in full, described and detected in, as
 ``hypnic detect DIR --jobs N`` does, manifest and tables included. Runs with one process and with two take turns, so
@@ -99,7 +99,7 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--files", type=int, default=200)
-    parser.add_argument("--hours", type=float, default=2.0, help="length of each of them")
+    parser.add_argument("--hours", type=float, default=8.0, help="length of each of them")
     parser.add_argument("--repeats", type=int, default=3, help="pairs of runs")
     parser.add_argument("--long", type=int, default=12, help="nights of 8 h, for what a sample costs")
     options = parser.parse_args()
