@@ -27,7 +27,7 @@ from speed import take_turns
 from hypnic import Detector, Sleeper
 from hypnic import layout as at
 from hypnic.kernel import _section, _weights
-from hypnic.lanes import arranged, load, pack, part, store, sums, wide, with_fourth
+from hypnic.lanes import arranged, load, pack, part, sample, store, sums, wide, with_fourth
 
 NIGHTS: Final = 8
 RATE: Final = 100.0
@@ -41,25 +41,28 @@ RING: Final = 256
 @njit(error_model="numpy", nogil=True, _nrt=False)
 def one(F, xyz, ring, blocks, out, whiten):
     """Filter one night as the kernel does, the coefficients and weights those of the state `F`."""
-    h0, h1, h2, h3, h4 = _section(F, at.FILTERS)
-    l0, l1, l2, l3, l4 = _section(F, at.FILTERS + 5)
-    f0, f1, f2, f3, f4 = _section(F, at.FILTERS + 10)
+    hb0, hb1, ha1, ha2 = _section(F, at.FILTERS)
+    lb0, lb1, la1, la2 = _section(F, at.FILTERS + 5)
+    fb0, fb1, fa1, fa2 = _section(F, at.FILTERS + 10)
     own, mixed = _weights(F)
     mixed = mixed + mixed
     smooth, none = wide(F[at.P_SMOOTH]), wide(0.0)
     high1 = high2 = low1 = low2 = hf1 = hf2 = block = once = twice = none
     for i in range(xyz.shape[0]):
-        value = pack(xyz[i, 0], xyz[i, 1], xyz[i, 2])
-        u = h0 * value + high1
-        high1 = h1 * value - h3 * u + high2
-        high2 = h2 * value - h4 * u
-        v = l0 * u + low1
-        low1 = l1 * u - l3 * v + low2
-        low2 = l2 * u - l4 * v
+        value = sample(xyz, i)
+        share = hb0 * value
+        u = share + high1
+        high1 = hb1 * value - ha1 * u + high2
+        high2 = share - ha2 * u
+        share = lb0 * u
+        v = share + low1
+        low1 = lb1 * u - la1 * v + low2
+        low2 = share - la2 * v
         block = block + value
-        w = f0 * value + hf1
-        hf1 = f1 * value - f3 * w + hf2
-        hf2 = f2 * value - f4 * w
+        share = fb0 * value
+        w = share + hf1
+        hf1 = fb1 * value - fa1 * w + hf2
+        hf2 = share - fa2 * w
         squares = v * v
         if whiten:
             products = mixed * arranged(v, 0, 0, 1) * arranged(v, 1, 2, 2)
@@ -84,9 +87,9 @@ def many(F, W, xyz, state, ring, blocks, out, whiten):
     `W` are the weights of the directions (weights, nights), `state` (axes, numbers, nights) all that goes on from one
     sample to the next. All arrays are flat.
     """
-    h0, h1, h2, h3, h4 = _section(F, at.FILTERS)
-    l0, l1, l2, l3, l4 = _section(F, at.FILTERS + 5)
-    f0, f1, f2, f3, f4 = _section(F, at.FILTERS + 10)
+    hb0, hb1, ha1, ha2 = _section(F, at.FILTERS)
+    lb0, lb1, la1, la2 = _section(F, at.FILTERS + 5)
+    fb0, fb1, fa1, fa2 = _section(F, at.FILTERS + 10)
     smooth, none = wide(F[at.P_SMOOTH]), wide(0.0)
     for i in range(xyz.shape[0] // (3 * NIGHTS)):
         slot = 4 * NIGHTS * (i & (RING - 1))
@@ -95,15 +98,18 @@ def many(F, W, xyz, state, ring, blocks, out, whiten):
             for a in range(3):
                 s = 7 * NIGHTS * a + half
                 value = load(xyz, NIGHTS * (3 * i + a) + half)
-                u = h0 * value + load(state, s)
-                store(state, s, h1 * value - h3 * u + load(state, s + NIGHTS))
-                store(state, s + NIGHTS, h2 * value - h4 * u)
-                v = l0 * u + load(state, s + 2 * NIGHTS)
-                store(state, s + 2 * NIGHTS, l1 * u - l3 * v + load(state, s + 3 * NIGHTS))
-                store(state, s + 3 * NIGHTS, l2 * u - l4 * v)
-                w = f0 * value + load(state, s + 4 * NIGHTS)
-                store(state, s + 4 * NIGHTS, f1 * value - f3 * w + load(state, s + 5 * NIGHTS))
-                store(state, s + 5 * NIGHTS, f2 * value - f4 * w)
+                share = hb0 * value
+                u = share + load(state, s)
+                store(state, s, hb1 * value - ha1 * u + load(state, s + NIGHTS))
+                store(state, s + NIGHTS, share - ha2 * u)
+                share = lb0 * u
+                v = share + load(state, s + 2 * NIGHTS)
+                store(state, s + 2 * NIGHTS, lb1 * u - la1 * v + load(state, s + 3 * NIGHTS))
+                store(state, s + 3 * NIGHTS, share - la2 * v)
+                share = fb0 * value
+                w = share + load(state, s + 4 * NIGHTS)
+                store(state, s + 4 * NIGHTS, fb1 * value - fa1 * w + load(state, s + 5 * NIGHTS))
+                store(state, s + 5 * NIGHTS, share - fa2 * w)
                 store(state, s + 6 * NIGHTS, load(state, s + 6 * NIGHTS) + value)
                 store(ring, slot + NIGHTS * a + half, v)
                 energy = energy + v * v

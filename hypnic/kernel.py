@@ -108,9 +108,9 @@ def _filter(F, N, xyz, i, flat_weight, whiten):
     the next stays in registers.
     """
     limit = F[P_MAX_G]
-    h0, h1, h2, h3, h4 = _section(F, FILTERS)
-    l0, l1, l2, l3, l4 = _section(F, FILTERS + 5)
-    f0, f1, f2, f3, f4 = _section(F, FILTERS + 10)
+    hb0, hb1, ha1, ha2 = _section(F, FILTERS)
+    lb0, lb1, la1, la2 = _section(F, FILTERS + 5)
+    fb0, fb1, fa1, fa2 = _section(F, FILTERS + 10)
     high1, high2 = load(F, Z_HIGH1), load(F, Z_HIGH2)
     low1, low2 = load(F, Z_LOW1), load(F, Z_LOW2)
     hf1, hf2 = load(F, Z_HF1), load(F, Z_HF2)
@@ -134,17 +134,20 @@ def _filter(F, N, xyz, i, flat_weight, whiten):
             stop = max(min(stop, i + math.ceil(_due(F, N)) - index), i + 1)
     value = sample(xyz, i)
     while True:
-        u = h0 * value + high1
-        high1 = h1 * value - h3 * u + high2
-        high2 = h2 * value - h4 * u
-        v = l0 * u + low1
-        low1 = l1 * u - l3 * v + low2
-        low2 = l2 * u - l4 * v
+        share = hb0 * value
+        u = share + high1
+        high1 = hb1 * value - ha1 * u + high2
+        high2 = share - ha2 * u
+        share = lb0 * u
+        v = share + low1
+        low1 = lb1 * u - la1 * v + low2
+        low2 = share - la2 * v
         block = block + value
         # Where the rate is too low for it, its coefficients are zero.
-        w = f0 * value + hf1
-        hf1 = f1 * value - f3 * w + hf2
-        hf2 = f2 * value - f4 * w
+        share = fb0 * value
+        w = share + hf1
+        hf1 = fb1 * value - fa1 * w + hf2
+        hf2 = share - fa2 * w
         squares, high = v * v, w * w
         if whiten:
             products = twice_mixed * arranged(v, 0, 0, 1) * arranged(v, 1, 2, 2)
@@ -198,23 +201,18 @@ def _filter(F, N, xyz, i, flat_weight, whiten):
 
 @inlined
 def _section(F, position):
-    """Return the coefficients of one filter section, each for all axes."""
-    return (
-        wide(F[position]),
-        wide(F[position + 1]),
-        wide(F[position + 2]),
-        wide(F[position + 3]),
-        wide(F[position + 4]),
-    )
+    """Return the coefficients b0, b1, a1 and a2 of one filter section, each for all axes; its b2 is its b0."""
+    return wide(F[position]), wide(F[position + 1]), wide(F[position + 3]), wide(F[position + 4])
 
 
 @inlined
 def _through(F, position, first, second, value):
     """Return what one filter section, its coefficients and its state at those positions, makes of a value."""
-    b0, b1, b2, a1, a2 = _section(F, position)
-    out = b0 * value + load(F, first)
+    b0, b1, a1, a2 = _section(F, position)
+    share = b0 * value
+    out = share + load(F, first)
     store(F, first, b1 * value - a1 * out + load(F, second))
-    store(F, second, b2 * value - a2 * out)
+    store(F, second, share - a2 * out)
     return out
 
 

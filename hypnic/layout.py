@@ -8,11 +8,17 @@ from __future__ import annotations
 
 from typing import Final
 
-LAYOUT_VERSION: Final = 4
+LAYOUT_VERSION: Final = 5
 """Written into saved state: another version cannot be restored."""
 
 LANES: Final = 4
 """Three axes and an idle fourth, so that a filter step over the axes is one vector operation."""
+
+
+def _within_line(position: int) -> int:
+    """Return the next position from which `LANES` numbers do not straddle two of the processor's cache lines."""
+    return -(-position // LANES) * LANES
+
 
 # Columns of an event row inside the kernel: those of the event table, and what the labels need besides.
 (
@@ -153,9 +159,11 @@ HISTOGRAM_STEP: Final = 0.05
 
 FILTERS: Final = P_COUNT
 """Coefficients b0, b1, b2, a1, a2 of high-pass, low-pass, the high band, the blocks' own high-pass and low-pass, and
-the low-passes at 3 and 6 Hz of an open event."""
+the low-passes at 3 and 6 Hz of an open event; b2 is b0."""
 
 FILTER_NUMBERS: Final = 35
+
+_VECTORS = _within_line(FILTERS + FILTER_NUMBERS)
 
 # State of the filters, LANES wide each.
 (
@@ -176,7 +184,7 @@ FILTER_NUMBERS: Final = 35
     Z_STEP,
     Z_BLOCK,
     Z_LAST,
-) = range(FILTERS + FILTER_NUMBERS, FILTERS + FILTER_NUMBERS + 17 * LANES, LANES)
+) = range(_VECTORS, _VECTORS + 17 * LANES, LANES)
 SCALARS: Final = Z_LAST + LANES
 
 (
@@ -256,7 +264,7 @@ BINS: Final = SCALARS_END
 COURSE: Final = BINS + ENERGY_BINS
 """The same, less the background: written while a row is."""
 
-GRAVITY: Final = COURSE + ENERGY_BINS
+GRAVITY: Final = _within_line(COURSE + ENERGY_BINS)
 OUT: Final = GRAVITY + LANES * GRAVITY_BLOCKS
 PENDING: Final = OUT + OUT_ROWS * ROW
 SERIES: Final = PENDING + PENDING_ROWS * ROW
@@ -268,7 +276,7 @@ CURVE: Final = 6 + 2 * KNOTS
 spread; knots; values."""
 
 MODEL_SIZE: Final = 2 + CURVES * CURVE + CURVES * (CURVES - 1) // 2
-RING: Final = MODEL + MODEL_SIZE
+RING: Final = _within_line(MODEL + MODEL_SIZE)
 """Band acceleration and high-band energy of the newest samples, LANES wide; its length goes with the rate."""
 
 # Integers.
