@@ -89,12 +89,15 @@ def jerk_score(F, o):
     odds = F[MODEL]
     count = int(F[MODEL + 1])
     for k in range(count):
-        odds += _curve(F, MODEL + 2 + k * CURVE, o)
+        curve = MODEL + 2 + k * CURVE
+        value = _feature(F, curve, o)
+        missing = value != value
+        odds += F[curve + 3] if missing else _along(F, curve, value)
+        F[STANDARD + k] = 0.0 if missing else (value - F[curve + 4]) / F[curve + 5]
     pair = MODEL + 2 + CURVES * CURVE
     for j in range(count):
-        first = _standard(F, MODEL + 2 + j * CURVE, o)
         for k in range(j + 1, count):
-            odds += F[pair] * first * _standard(F, MODEL + 2 + k * CURVE, o)
+            odds += F[pair] * F[STANDARD + j] * F[STANDARD + k]
             pair += 1
     return 1.0 / (1.0 + math.exp(-odds))
 
@@ -111,24 +114,14 @@ def _feature(F, curve, o):
 
 
 @jit
-def _curve(F, curve, o):
-    """Return what the curve adds to the log odds."""
-    value = _feature(F, curve, o)
-    if value != value:
-        return F[curve + 3]
+def _along(F, curve, value):
+    """Return what the curve adds to the log odds at a value within its knots."""
     knot = curve + 6
     while knot < curve + 4 + int(F[curve + 2]) and value > F[knot + 1]:
         knot += 1
     part = (value - F[knot]) / (F[knot + 1] - F[knot])
     low, high = F[knot + KNOTS], F[knot + KNOTS + 1]
     return low + part * (high - low)
-
-
-@jit
-def _standard(F, curve, o):
-    """Return the curve's feature in standard deviations from its middle, 0 where it is missing."""
-    value = _feature(F, curve, o)
-    return 0.0 if value != value else (value - F[curve + 4]) / F[curve + 5]
 
 
 @jit

@@ -276,7 +276,10 @@ CURVE: Final = 6 + 2 * KNOTS
 spread; knots; values."""
 
 MODEL_SIZE: Final = 2 + CURVES * CURVE + CURVES * (CURVES - 1) // 2
-RING: Final = _within_line(MODEL + MODEL_SIZE)
+STANDARD: Final = MODEL + MODEL_SIZE
+"""What each curve takes of a row, in standard deviations from its middle: written while the row is judged."""
+
+RING: Final = _within_line(STANDARD + CURVES)
 """Band acceleration and high-band energy of the newest samples, LANES wide; its length goes with the rate."""
 
 # Integers.
