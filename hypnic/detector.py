@@ -524,14 +524,6 @@ def detect_rows(
     return detector, np.concatenate(rows)
 
 
-def _from_line(count: int) -> NDArray[np.float64]:
-    """Return zeros of which the first begins a cache line of the processor: see `hypnic.layout`."""
-    line = 64 // 8
-    room = np.zeros(count + line - 1)
-    first = -room.ctypes.data // 8 % line
-    return room[first : first + count]
-
-
 def _state(rate: float, s: Settings) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
     """Return the two arrays of a detector that has seen nothing."""
     from hypnic.rest import EPOCH, MINUTES  # numba comes with it, which whoever makes a detector has loaded
@@ -547,7 +539,7 @@ def _state(rate: float, s: Settings) -> tuple[NDArray[np.float64], NDArray[np.in
     ring = 1 << (max(samples(s.lookback), block) + 4).bit_length()
     span = max(1, round(s.background / period))
     guard = round(s.guard / period)
-    floats = _from_line(at.RING + at.LANES * ring)
+    floats = np.zeros(at.RING + at.LANES * ring)
     integers = np.zeros(at.BIN_RING + guard + span + 1, np.int64)
 
     high = min(s.band_high, 0.4 * rate)

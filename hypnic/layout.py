@@ -14,12 +14,6 @@ LAYOUT_VERSION: Final = 5
 LANES: Final = 4
 """Three axes and an idle fourth, so that a filter step over the axes is one vector operation."""
 
-
-def _within_line(position: int) -> int:
-    """Return the next position from which `LANES` numbers do not straddle two of the processor's cache lines."""
-    return -(-position // LANES) * LANES
-
-
 # Columns of an event row inside the kernel: those of the event table, and what the labels need besides.
 (
     R_ONSET,  # sample
@@ -163,8 +157,6 @@ the low-passes at 3 and 6 Hz of an open event; b2 is b0."""
 
 FILTER_NUMBERS: Final = 35
 
-_VECTORS = _within_line(FILTERS + FILTER_NUMBERS)
-
 # State of the filters, LANES wide each.
 (
     Z_HIGH1,
@@ -184,7 +176,7 @@ _VECTORS = _within_line(FILTERS + FILTER_NUMBERS)
     Z_STEP,
     Z_BLOCK,
     Z_LAST,
-) = range(_VECTORS, _VECTORS + 17 * LANES, LANES)
+) = range(FILTERS + FILTER_NUMBERS, FILTERS + FILTER_NUMBERS + 17 * LANES, LANES)
 SCALARS: Final = Z_LAST + LANES
 
 (
@@ -264,7 +256,7 @@ BINS: Final = SCALARS_END
 COURSE: Final = BINS + ENERGY_BINS
 """The same, less the background: written while a row is."""
 
-GRAVITY: Final = _within_line(COURSE + ENERGY_BINS)
+GRAVITY: Final = COURSE + ENERGY_BINS
 OUT: Final = GRAVITY + LANES * GRAVITY_BLOCKS
 PENDING: Final = OUT + OUT_ROWS * ROW
 SERIES: Final = PENDING + PENDING_ROWS * ROW
@@ -279,7 +271,7 @@ MODEL_SIZE: Final = 2 + CURVES * CURVE + CURVES * (CURVES - 1) // 2
 STANDARD: Final = MODEL + MODEL_SIZE
 """What each curve takes of a row, in standard deviations from its middle: written while the row is judged."""
 
-RING: Final = _within_line(STANDARD + CURVES)
+RING: Final = STANDARD + CURVES
 """Band acceleration and high-band energy of the newest samples, LANES wide; its length goes with the rate."""
 
 # Integers.

@@ -277,13 +277,6 @@ def test_whatever_a_sensor_may_come_up_with(pieces, rate, site):
     check(pieces.xyz(rate), rate, site)
 
 
-@pytest.mark.parametrize("rate", [25.0, 100.0, 1000.0])
-def test_no_vector_of_the_state_straddles_a_cache_line(rate):
-    place = Detector(rate).arrays[0].ctypes.data
-    for position in (at.Z_HIGH1, at.GRAVITY, at.RING):
-        assert (place + 8 * position) % (8 * at.LANES) == 0
-
-
 def test_real_recordings(recordings: Path):
     with (recordings / "stress_predict_e4_32hz" / "S03_ACC.csv").open() as file:
         counts = np.array(list(csv.reader(file))[2:], float)
